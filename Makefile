@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The commands of this repository; make help lists them. The scripts behind
+# them are in scripts/ and vm/, all that they make is in build/.
+
+export KSRC
+
+help:
+	@echo 'The pins controller: a cgroup controller for long-term pinned memory'
+	@echo
+	@echo '  make run       build the kernel, boot it in QEMU and show a demo'
+	@echo '  make shell     the same VM, with a shell'
+	@echo '  make test      run all tests in the VM'
+	@echo '  make check     look at the code: style, warnings, configurations'
+	@echo '  make bench     count the instructions that it costs'
+	@echo
+	@echo '  make tree      fetch the kernel source and patch it: build/linux'
+	@echo '  make kernel    build/pins/bzImage'
+	@echo '  make baseline  build/baseline/bzImage: the same without our patches'
+	@echo '  make debug     build/debug/bzImage: with all that finds mistakes'
+	@echo '  make clean     remove build/'
+	@echo
+	@echo 'KSRC=dir takes the kernel source from there instead of from Debian.'
+
+deps:
+	@scripts/deps
+
+tree: deps
+	@scripts/tree
+
+kernel: deps
+	@scripts/kernel pins
+
+baseline debug: deps
+	@scripts/kernel $@
+
+run: kernel build/demo-io_uring
+	@vm/boot pins vm/demo
+
+shell: kernel build/demo-io_uring
+	@vm/boot pins
+
+test: deps
+	@vm/test
+
+check: deps
+	@scripts/check
+
+bench: deps
+	@bench/run
+
+build/demo-io_uring: vm/demo-io_uring.c | deps
+	@mkdir -p build
+	@$(CC) -D_GNU_SOURCE -O2 -Wall -o $@ $< -luring
+
+clean:
+	rm -rf build
+
+.PHONY: help deps tree kernel baseline debug run shell test check bench clean
+.NOTPARALLEL:

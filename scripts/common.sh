@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by the other scripts: where things are, and a few ways to say things.
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # used by those who source this
+
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$top/build
+tree=$build/linux		# the patched source
+pristine=$build/pristine	# the source as it came
+# What outlives a clone: the downloaded source, the lock of the builds
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/pins-controller
+
+mkdir -p "$build" "$cache"
+unset MAKEFLAGS MFLAGS MAKELEVEL	# our own make may have set them
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+
+# One kernel build at a time on this machine: two only slow each other down,
+# and the tree must not change under a build. Held until the script ends;
+# a script that is started by a holder does not take it again.
+lock_builds() {
+	[ -z "${PINS_BUILD_LOCKED:-}" ] || return 0
+	exec 9>"$cache/build.lock"
+	if ! flock -n 9; then
+		say "waiting for another build to finish"
+		flock 9
+	fi
+	export PINS_BUILD_LOCKED=1
+}
+
+# progress WHAT COMMAND...: run a command that is long and talkative, its
+# output to build/log/WHAT.log; say every 15 seconds how far it is, and show
+# at once what it says on stderr
+progress() {
+	local what=$1 log=$build/log/$1.log start=$SECONDS last=$SECONDS pid rc=0
+	shift
+
+	mkdir -p "$build/log"
+	: >"$log"
+	# shellcheck disable=SC2094
+	"$@" >>"$log" 2> >(tee -a "$log" >&2) &
+	pid=$!
+	while kill -0 $pid 2>/dev/null; do
+		sleep 0.5
+		[ $((SECONDS - last)) -ge 15 ] || continue
+		last=$SECONDS
+		printf '  [%s] %s: %s\n' "$(clock $((SECONDS - start)))" "$what" \
+			"$(wc -l <"$log") steps, now $(tail -n 1 "$log" | tr -s ' ')"
+	done
+	wait $pid || rc=$?
+	[ $rc -eq 0 ] || say "$what failed ($rc), all it said is in ${log#"$top"/}" >&2
+	return $rc
+}
