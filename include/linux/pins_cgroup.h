@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The pins controller as the rest of the kernel sees it: it limits and counts
+ * the bytes that a cgroup keeps from moving. It knows cgroups and numbers of
+ * pages, never a page; mm/pins/ knows the pages.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#ifndef _LINUX_PINS_CGROUP_H
+#define _LINUX_PINS_CGROUP_H
+
+#include <linux/types.h>
+
+struct mem_cgroup;
+struct mm_struct;
+struct pins_cgroup;
+
+/* The lines of pins.stat, in order. All are kept in pages. */
+enum pins_stat_item {
+	/* Held now; these add up to pins.current. */
+	PINS_ANON,
+	PINS_FILE,
+	PINS_SHMEM,
+	PINS_HUGETLB,
+	PINS_DEVICE,
+	NR_PINS_TYPES,
+
+	/* Held now, whatever the type. */
+	PINS_FOREIGN = NR_PINS_TYPES,
+
+	/* Long-term pins ever taken and released. */
+	PINS_PINS,
+	PINS_UNPINS,
+
+	NR_PINS_STATS,
+};
+
+/**
+ * struct pins_delta - what a batch of pins or unpins changes in one cgroup
+ * @stat: change of each line of pins.stat, in pages
+ */
+struct pins_delta {
+	long stat[NR_PINS_STATS];
+};
+
+#ifdef CONFIG_CGROUP_PINS
+
+/* Records keep a css id in so many bits; no cgroup with a larger id goes online. */
+#define PINS_CGROUP_ID_BITS	24
+
+struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm);
+struct pins_cgroup *get_pins_cgroup_from_current(void);
+void put_pins_cgroup(struct pins_cgroup *pins);
+
+u32 pins_cgroup_id(struct pins_cgroup *pins);
+u64 pins_cgroup_ino(u32 id);
+bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg);
+
+void pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
+void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive);
+struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
+					   unsigned long nr_pages);
+void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
+void pins_cgroup_refused(struct pins_cgroup *limit);
+void pins_cgroup_account(struct pins_cgroup *pins,
+			 const struct pins_delta *delta);
+void pins_cgroup_release(u32 id, unsigned long nr_pages,
+			 const struct pins_delta *delta);
+
+u32 pins_current_id(void);
+u32 pins_attribution(void);
+u32 set_active_pins(u32 id);
+
+#else /* !CONFIG_CGROUP_PINS */
+
+static inline u32 pins_current_id(void)
+{
+	return 0;
+}
+
+static inline u32 set_active_pins(u32 id)
+{
+	return 0;
+}
+
+#endif /* CONFIG_CGROUP_PINS */
+#endif /* _LINUX_PINS_CGROUP_H */

@@ -1,0 +1,709 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Pinned memory controller for cgroups.
+ *
+ * I/O devices need memory that stays put: io_uring registered buffers, RDMA,
+ * VFIO, AF_XDP and udmabuf pin it with FOLL_LONGTERM. Such memory cannot be
+ * migrated, so that CMA, memory unplug and huge pages go without, for everyone.
+ * This controller says how much of it a cgroup may hold, and how much it does.
+ *
+ * What a user can rely on:
+ *
+ * - Only long-term pins are charged. Direct I/O, which pins for microseconds,
+ *   is not; nor is mlock(), whose pages can still be migrated.
+ *
+ * - The cgroup pays whose task pins its own memory. Memory of another process,
+ *   or pinned by a kernel thread, is paid for by the owner of that memory's mm.
+ *   The root cgroup is not charged.
+ *
+ * - A folio counts whole, because all of it is stuck, and once per cgroup,
+ *   however often that cgroup pins it.
+ *
+ * - A request that would exceed pins.max, here or in an ancestor, is refused
+ *   with -ENOMEM and takes nothing. A request that fits is never refused on
+ *   account of one that does not, and pinning again what the cgroup has pinned
+ *   already is never refused.
+ *
+ * - pins.max may be set below pins.current: nothing is taken back, since there
+ *   is no way to, but nothing new is let in until usage has fallen.
+ *
+ * - A charge stays where it was made until the pins are gone, whichever process
+ *   releases them, wherever the task has moved, and also when the cgroup has
+ *   been removed: it then lives on, hidden, in its parent's count.
+ *
+ * Usage is kept in a page_counter. page_counter_try_charge() is not used: it
+ * adds first and takes back later, so that a request which fails can refuse
+ * another which fits. See pins_cgroup_try_charge().
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+
+#include <linux/atomic.h>
+#include <linux/cgroup.h>
+#include <linux/kernel.h>
+#include <linux/memcontrol.h>
+#include <linux/page_counter.h>
+#include <linux/percpu.h>
+#include <linux/pins.h>
+#include <linux/pins_cgroup.h>
+#include <linux/rwsem.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+/* Written on any CPU in any context, folded by pins_css_rstat_flush(). */
+struct pins_stat_cpu {
+	long now[NR_PINS_STATS];
+	/* What has been folded; under cgroup_rstat_lock */
+	long folded[NR_PINS_STATS];
+};
+
+struct pins_cgroup {
+	struct cgroup_subsys_state	css;
+
+	/* In pages. Its parent chain ends below the root cgroup. */
+	struct page_counter		counter;
+
+	/*
+	 * The ancestor right below the root cgroup, or this one. No limit lies
+	 * above it, so that its locks order all charges that can compete.
+	 */
+	struct pins_cgroup		*top;
+
+	/*
+	 * In @top. Shared by requests that hold a reservation which may turn
+	 * out larger than they need; exclusive for one that is about to be
+	 * refused, so that it is judged by what is really pinned.
+	 */
+	struct rw_semaphore		reservations;
+
+	/* In @top. Makes the check of all limits and the charge one step. */
+	spinlock_t			charge_lock;
+
+	/* How often this limit refused a request; that, and descendants' */
+	atomic64_t			refused_local;
+	atomic64_t			refused;
+	struct cgroup_file		events_file;
+	struct cgroup_file		events_local_file;
+
+	/* Open files that have reset pins.peak, and their lock */
+	struct list_head		peaks;
+	spinlock_t			peaks_lock;
+
+	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
+	s64				stat[NR_PINS_STATS];
+	s64				stat_pending[NR_PINS_STATS];
+	struct pins_stat_cpu __percpu	*stat_cpu;
+};
+
+DEFINE_STATIC_KEY_FALSE(pins_key);
+
+static struct pins_cgroup *css_pins(struct cgroup_subsys_state *css)
+{
+	return container_of(css, struct pins_cgroup, css);
+}
+
+/* NULL for the root cgroup and for those right below it. */
+static struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
+{
+	return pins == pins->top ? NULL : css_pins(pins->css.parent);
+}
+
+static struct cgroup_subsys_state *
+pins_css_alloc(struct cgroup_subsys_state *parent_css)
+{
+	struct pins_cgroup *pins, *parent = NULL;
+
+	pins = kzalloc(sizeof(*pins), GFP_KERNEL);
+	if (!pins)
+		return ERR_PTR(-ENOMEM);
+	pins->stat_cpu = alloc_percpu(struct pins_stat_cpu);
+	if (!pins->stat_cpu) {
+		kfree(pins);
+		return ERR_PTR(-ENOMEM);
+	}
+
+	if (parent_css && parent_css->parent)
+		parent = css_pins(parent_css);
+	page_counter_init(&pins->counter, parent ? &parent->counter : NULL, false);
+	pins->top = parent ? parent->top : pins;
+	init_rwsem(&pins->reservations);
+	spin_lock_init(&pins->charge_lock);
+	INIT_LIST_HEAD(&pins->peaks);
+	spin_lock_init(&pins->peaks_lock);
+
+	/* Before a task can be in it: from now on pins are recorded. */
+	if (parent_css)
+		static_branch_inc(&pins_key);
+	return &pins->css;
+}
+
+static int pins_css_online(struct cgroup_subsys_state *css)
+{
+	/* More cgroups than a record can name */
+	return css->id >> PINS_CGROUP_ID_BITS ? -ENOSPC : 0;
+}
+
+static void pins_css_free(struct cgroup_subsys_state *css)
+{
+	struct pins_cgroup *pins = css_pins(css);
+
+	if (css->parent)
+		static_branch_dec(&pins_key);
+	free_percpu(pins->stat_cpu);
+	kfree(pins);
+}
+
+/**
+ * get_pins_cgroup_from_current() - the cgroup that pays for the current task
+ *
+ * Context: process context.
+ * Return: the cgroup, to be released with put_pins_cgroup(), or NULL for the
+ * root cgroup, which is not charged.
+ */
+struct pins_cgroup *get_pins_cgroup_from_current(void)
+{
+	struct cgroup_subsys_state *css = task_get_css(current, pins_cgrp_id);
+
+	/* css_put() is a no-op on the root css. */
+	return css->parent ? css_pins(css) : NULL;
+}
+
+/**
+ * get_pins_cgroup_from_mm() - the cgroup that pays for pins of an mm's memory
+ * @mm: the address space that is pinned
+ *
+ * A task pays for its own memory. What it pins of another mm, or what a kernel
+ * thread pins, is paid for by the owner of that mm.
+ *
+ * Context: process context; the caller keeps @mm alive.
+ * Return: the cgroup, to be released with put_pins_cgroup(), or NULL if it is
+ * the root cgroup or the mm has lost its owner.
+ */
+struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm)
+{
+	struct cgroup_subsys_state *css = NULL;
+	struct task_struct *owner;
+
+	if (mm == current->mm && !(current->flags & PF_KTHREAD))
+		return get_pins_cgroup_from_current();
+
+	rcu_read_lock();
+	do {
+		owner = rcu_dereference(mm->owner);
+		if (unlikely(!owner))
+			break;
+		css = task_css(owner, pins_cgrp_id);
+		if (!css->parent)
+			css = NULL;
+		/* The owner may be moving out of a cgroup that goes away. */
+	} while (css && !css_tryget(css));
+	rcu_read_unlock();
+
+	return css && owner ? css_pins(css) : NULL;
+}
+
+/**
+ * put_pins_cgroup() - release what get_pins_cgroup_from_*() returned
+ * @pins: the cgroup
+ *
+ * Context: any but NMI.
+ */
+void put_pins_cgroup(struct pins_cgroup *pins)
+{
+	css_put(&pins->css);
+}
+
+/**
+ * pins_cgroup_id() - the number that stands for a cgroup in a record
+ * @pins: the cgroup
+ *
+ * It stays this cgroup's while a charge of it is held.
+ *
+ * Return: the css id, above 0.
+ */
+u32 pins_cgroup_id(struct pins_cgroup *pins)
+{
+	return pins->css.id;
+}
+
+/**
+ * pins_cgroup_ino() - the cgroup id that user space knows, for tracing
+ * @id: the number in a record, whose charge is still held
+ *
+ * Return: the inode number of the cgroup's directory.
+ */
+u64 pins_cgroup_ino(u32 id)
+{
+	struct cgroup_subsys_state *css;
+	u64 ino;
+
+	rcu_read_lock();
+	css = css_from_id(id, &pins_cgrp_subsys);
+	ino = css ? cgroup_id(css->cgroup) : 0;
+	rcu_read_unlock();
+	return ino;
+}
+
+/**
+ * pins_cgroup_foreign() - is memory of this memory cgroup foreign to a pinner?
+ * @pins: the cgroup that pins
+ * @memcg: the memory cgroup that the memory is charged to
+ *
+ * It is when @memcg lies outside the subtree of the memory cgroup that the
+ * pinner's own memory is charged to.
+ *
+ * Context: RCU read side.
+ */
+bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg)
+{
+	struct cgroup_subsys_state *own;
+
+	own = cgroup_e_css(pins->css.cgroup, &memory_cgrp_subsys);
+	return !cgroup_is_descendant(memcg->css.cgroup, own->cgroup);
+}
+
+/**
+ * pins_cgroup_charge_begin() - begin to charge a request
+ * @pins: the cgroup that pays
+ * @exclusive: whether a refusal is to be final
+ *
+ * A request charges what seems to be new to its cgroup before it adds the
+ * records, and gives back what then was not. In between it holds more than it
+ * needs, which must not refuse anybody else. So a refusal counts only when no
+ * other request is in between: whoever is refused has to try again, exclusive.
+ *
+ * Context: process context, may sleep; nothing that reclaim or migration needs
+ * is held in between.
+ */
+void pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive)
+{
+	if (exclusive)
+		down_write(&pins->top->reservations);
+	else
+		down_read(&pins->top->reservations);
+}
+
+/**
+ * pins_cgroup_charge_end() - end what pins_cgroup_charge_begin() began
+ * @pins: the cgroup that pays
+ * @exclusive: as at the beginning
+ */
+void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive)
+{
+	if (exclusive)
+		up_write(&pins->top->reservations);
+	else
+		up_read(&pins->top->reservations);
+}
+
+/**
+ * pins_cgroup_try_charge() - charge pages if all limits allow it
+ * @pins: the cgroup that pays
+ * @nr_pages: how many pages
+ *
+ * The limits are checked before anything is charged, under a lock that all
+ * chargers below the same top cgroup share. So no counter ever exceeds its
+ * limit on account of a request, not even for a moment, and pins.peak never
+ * shows memory that was not let in. Uncharging takes no lock: it can only make
+ * a check succeed that would have failed.
+ *
+ * Each charged page keeps the cgroup alive, removed or not.
+ *
+ * Context: process context, between pins_cgroup_charge_begin() and _end().
+ * Return: NULL if charged, else the cgroup whose limit is in the way.
+ */
+struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
+					   unsigned long nr_pages)
+{
+	struct pins_cgroup *limit;
+
+	if (!nr_pages)
+		return NULL;
+
+	spin_lock(&pins->top->charge_lock);
+	for (limit = pins; limit; limit = limited_parent(limit)) {
+		struct page_counter *counter = &limit->counter;
+
+		if (page_counter_read(counter) + nr_pages > counter->max)
+			break;
+	}
+	if (!limit)
+		page_counter_charge(&pins->counter, nr_pages);
+	spin_unlock(&pins->top->charge_lock);
+
+	if (!limit)
+		css_get_many(&pins->css, nr_pages);
+	return limit;
+}
+
+/**
+ * pins_cgroup_uncharge() - uncharge pages
+ * @pins: the cgroup that was charged
+ * @nr_pages: how many pages
+ *
+ * Context: any but NMI. @pins may be gone when this returns.
+ */
+void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages)
+{
+	if (!nr_pages)
+		return;
+	page_counter_uncharge(&pins->counter, nr_pages);
+	css_put_many(&pins->css, nr_pages);
+}
+
+/**
+ * pins_cgroup_refused() - a request failed on account of this cgroup's limit
+ * @limit: the cgroup that pins_cgroup_try_charge() named
+ *
+ * Context: process context.
+ */
+void pins_cgroup_refused(struct pins_cgroup *limit)
+{
+	atomic64_inc(&limit->refused_local);
+	cgroup_file_notify(&limit->events_local_file);
+	for (; limit; limit = limited_parent(limit)) {
+		atomic64_inc(&limit->refused);
+		cgroup_file_notify(&limit->events_file);
+	}
+}
+
+/**
+ * pins_cgroup_account() - add to the statistics of a cgroup
+ * @pins: the cgroup
+ * @delta: what changes
+ *
+ * Context: any but NMI.
+ */
+void pins_cgroup_account(struct pins_cgroup *pins, const struct pins_delta *delta)
+{
+	int cpu = get_cpu(); /* the counters and the list belong to one CPU */
+	int i;
+
+	for (i = 0; i < NR_PINS_STATS; i++)
+		if (delta->stat[i])
+			this_cpu_add(pins->stat_cpu->now[i], delta->stat[i]);
+	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	put_cpu();
+}
+
+/**
+ * pins_cgroup_release() - account for pins that are gone, and uncharge them
+ * @id: the number of the cgroup in their records
+ * @nr_pages: how many pages are no longer held
+ * @delta: what changes in the statistics
+ *
+ * The pages that are to be uncharged keep the cgroup. If there are none, it may
+ * be gone by now, but not its number: then the caller is in the RCU section in
+ * which it found a record of the cgroup.
+ *
+ * Context: any but NMI.
+ */
+void pins_cgroup_release(u32 id, unsigned long nr_pages,
+			 const struct pins_delta *delta)
+{
+	struct cgroup_subsys_state *css;
+
+	rcu_read_lock();
+	css = css_from_id(id, &pins_cgrp_subsys);
+	if (css) {
+		pins_cgroup_account(css_pins(css), delta);
+		pins_cgroup_uncharge(css_pins(css), nr_pages);
+	}
+	rcu_read_unlock();
+}
+
+/**
+ * pins_current_id() - the number of the current task's cgroup
+ *
+ * Context: process context.
+ */
+u32 pins_current_id(void)
+{
+	u32 id;
+
+	rcu_read_lock();
+	id = task_css(current, pins_cgrp_id)->id;
+	rcu_read_unlock();
+	return id;
+}
+
+/**
+ * set_active_pins() - say on whose behalf the current task releases pins
+ * @id: number of the cgroup, 0 for the task's own
+ *
+ * For code like io_uring's ring exit, a worker that frees what others pinned.
+ * It only matters for folios that several cgroups have pinned.
+ *
+ * Context: process context.
+ * Return: what was set before, to be restored.
+ */
+u32 set_active_pins(u32 id)
+{
+	u32 old = current->active_pins;
+
+	current->active_pins = id;
+	return old;
+}
+
+/**
+ * pins_attribution() - whose pins are probably being released right now
+ *
+ * Context: any.
+ * Return: the number of a cgroup, or 0 if there is no telling.
+ */
+u32 pins_attribution(void)
+{
+	/* An interrupt says nothing about the task that it interrupted. */
+	if (!in_task())
+		return 0;
+	return current->active_pins ?: pins_current_id();
+}
+
+static void pins_css_rstat_flush(struct cgroup_subsys_state *css, int cpu)
+{
+	struct pins_cgroup *pins = css_pins(css);
+	struct pins_cgroup *parent = limited_parent(pins);
+	struct pins_stat_cpu *stat_cpu = per_cpu_ptr(pins->stat_cpu, cpu);
+	int i;
+
+	for (i = 0; i < NR_PINS_STATS; i++) {
+		long now = READ_ONCE(stat_cpu->now[i]);
+		s64 delta = pins->stat_pending[i] + (now - stat_cpu->folded[i]);
+
+		stat_cpu->folded[i] = now;
+		pins->stat_pending[i] = 0;
+		pins->stat[i] += delta;
+		if (parent)
+			parent->stat_pending[i] += delta;
+	}
+}
+
+static const char * const pins_stat_name[NR_PINS_STATS] = {
+	[PINS_ANON]	= "anon",
+	[PINS_FILE]	= "file",
+	[PINS_SHMEM]	= "shmem",
+	[PINS_HUGETLB]	= "hugetlb",
+	[PINS_DEVICE]	= "device",
+	[PINS_FOREIGN]	= "foreign",
+	[PINS_PINS]	= "pins",
+	[PINS_UNPINS]	= "unpins",
+};
+
+static int pins_stat_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+	s64 stat[NR_PINS_STATS];
+	int i;
+
+	/* Held, so that 32-bit machines see whole numbers */
+	cgroup_rstat_flush_hold(pins->css.cgroup);
+	memcpy(stat, pins->stat, sizeof(stat));
+	cgroup_rstat_flush_release(pins->css.cgroup);
+
+	for (i = 0; i < NR_PINS_STATS; i++) {
+		/* CPUs are folded one after the other: a sum may dip below 0. */
+		u64 val = max_t(s64, stat[i], 0);
+
+		if (i < PINS_PINS)
+			val *= PAGE_SIZE;
+		seq_printf(sf, "%s %llu\n", pins_stat_name[i], val);
+	}
+	return 0;
+}
+
+static u64 pins_current_read(struct cgroup_subsys_state *css,
+			     struct cftype *cft)
+{
+	return (u64)page_counter_read(&css_pins(css)->counter) * PAGE_SIZE;
+}
+
+static int pins_max_show(struct seq_file *sf, void *v)
+{
+	unsigned long max = READ_ONCE(css_pins(seq_css(sf))->counter.max);
+
+	if (max == PAGE_COUNTER_MAX)
+		seq_puts(sf, "max\n");
+	else
+		seq_printf(sf, "%llu\n", (u64)max * PAGE_SIZE);
+	return 0;
+}
+
+/*
+ * Unlike page_counter_memparse(), refuse what is empty or does not fit 64 bits:
+ * memparse() reads "" as 0 and lets 16E wrap around to 0, which would shut a
+ * cgroup that was meant to be open.
+ */
+static int pins_parse_pages(char *buf, unsigned long *nr_pages)
+{
+	static const char units[] = "kmgtpe";
+	const char *unit;
+	int shift = 0;
+	size_t len;
+	u64 bytes;
+
+	buf = strstrip(buf);
+	if (!strcmp(buf, "max")) {
+		*nr_pages = PAGE_COUNTER_MAX;
+		return 0;
+	}
+
+	/* A last letter is a unit, unless it is a hexadecimal digit. */
+	len = strlen(buf);
+	if (len && kstrtou64(buf, 0, &bytes)) {
+		unit = strchr(units, tolower(buf[len - 1]));
+		if (unit) {
+			shift = 10 * (unit - units + 1);
+			buf[len - 1] = '\0';
+		}
+	}
+	if (kstrtou64(buf, 0, &bytes) || *buf == '+' || bytes > U64_MAX >> shift)
+		return -EINVAL;
+
+	*nr_pages = min_t(u64, (bytes << shift) / PAGE_SIZE, PAGE_COUNTER_MAX);
+	return 0;
+}
+
+static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
+			      size_t nbytes, loff_t off)
+{
+	struct pins_cgroup *pins = css_pins(of_css(of));
+	unsigned long max;
+	int err;
+
+	err = pins_parse_pages(buf, &max);
+	if (err)
+		return err;
+
+	/* A request is judged by the old limit or the new one. */
+	spin_lock(&pins->top->charge_lock);
+	WRITE_ONCE(pins->counter.max, max);
+	spin_unlock(&pins->top->charge_lock);
+	return nbytes;
+}
+
+/* pins.peak works as memory.peak does, see peak_show() in mm/memcontrol.c. */
+#define OFP_PEAK_UNSET	((u64)-1)
+
+static int pins_peak_open(struct kernfs_open_file *of)
+{
+	of_peak(of)->value = OFP_PEAK_UNSET;
+	return 0;
+}
+
+static void pins_peak_release(struct kernfs_open_file *of)
+{
+	struct pins_cgroup *pins = css_pins(of_css(of));
+	struct cgroup_of_peak *ofp = of_peak(of);
+
+	if (ofp->value == OFP_PEAK_UNSET)
+		return;
+	spin_lock(&pins->peaks_lock);
+	list_del(&ofp->list);
+	spin_unlock(&pins->peaks_lock);
+}
+
+static int pins_peak_show(struct seq_file *sf, void *v)
+{
+	struct page_counter *counter = &css_pins(seq_css(sf))->counter;
+	struct cgroup_of_peak *ofp = of_peak(sf->private);
+	u64 peak, since = READ_ONCE(ofp->value);
+
+	if (since == OFP_PEAK_UNSET)
+		peak = READ_ONCE(counter->watermark);
+	else
+		peak = max_t(u64, since, READ_ONCE(counter->local_watermark));
+	seq_printf(sf, "%llu\n", peak * PAGE_SIZE);
+	return 0;
+}
+
+static ssize_t pins_peak_write(struct kernfs_open_file *of, char *buf,
+			       size_t nbytes, loff_t off)
+{
+	struct pins_cgroup *pins = css_pins(of_css(of));
+	struct cgroup_of_peak *ofp = of_peak(of), *peer;
+	u64 usage;
+
+	spin_lock(&pins->peaks_lock);
+	usage = page_counter_read(&pins->counter);
+	/*
+	 * The other files that were reset share the local watermark: hand them
+	 * what it has reached for them before it starts anew.
+	 */
+	list_for_each_entry(peer, &pins->peaks, list)
+		peer->value = max_t(u64, peer->value,
+				    pins->counter.local_watermark);
+	WRITE_ONCE(pins->counter.local_watermark, usage);
+	if (ofp->value == OFP_PEAK_UNSET)
+		list_add(&ofp->list, &pins->peaks);
+	WRITE_ONCE(ofp->value, usage);
+	spin_unlock(&pins->peaks_lock);
+	return nbytes;
+}
+
+static int pins_events_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&pins->refused));
+	return 0;
+}
+
+static int pins_events_local_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&pins->refused_local));
+	return 0;
+}
+
+static struct cftype pins_files[] = {
+	{
+		.name = "current",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.read_u64 = pins_current_read,
+	},
+	{
+		.name = "max",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_max_show,
+		.write = pins_max_write,
+	},
+	{
+		.name = "peak",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.open = pins_peak_open,
+		.release = pins_peak_release,
+		.seq_show = pins_peak_show,
+		.write = pins_peak_write,
+	},
+	{
+		.name = "events",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.file_offset = offsetof(struct pins_cgroup, events_file),
+		.seq_show = pins_events_show,
+	},
+	{
+		.name = "events.local",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.file_offset = offsetof(struct pins_cgroup, events_local_file),
+		.seq_show = pins_events_local_show,
+	},
+	{
+		.name = "stat",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_stat_show,
+	},
+	{ }	/* terminate */
+};
+
+struct cgroup_subsys pins_cgrp_subsys = {
+	.css_alloc = pins_css_alloc,
+	.css_online = pins_css_online,
+	.css_free = pins_css_free,
+	.css_rstat_flush = pins_css_rstat_flush,
+	.dfl_cftypes = pins_files,
+};
+
+#ifdef CONFIG_PINS_KUNIT_TEST
+#include "pins-kunit.h"
+#endif

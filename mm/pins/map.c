@@ -1,0 +1,806 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The pin map: which cgroups hold long-term pins on a folio.
+ *
+ * unpin_user_page() gets a page and nothing else, so somebody has to remember
+ * on whose behalf it was pinned. The map keeps, per folio, a record for each
+ * cgroup with long-term pins on it: how many, and what sort of memory it is.
+ * It knows no limit; charge.c asks it what is new.
+ *
+ * Reconcile
+ * =========
+ *
+ * Pins are released in other groupings than they were taken, and mixed with
+ * short-term ones. The rule that holds all the same:
+ *
+ *	The recorded counts of a folio never add up to more than its pins.
+ *
+ * An unpin drops the pins, then lowers the records to fit. A pin is taken, then
+ * lowers the records to fit the others, then adds its own. So the charge of a
+ * folio is gone at the latest when its last pin is, and never before the last
+ * long-term pin. Which of several cgroups an unpin belongs to it cannot tell;
+ * it takes the most likely one, see pins_attribution(), and totals stay exact.
+ *
+ * Both do so under the lock of the leaf, and that is why it is a lock. An unpin
+ * that reads a pin count, is overtaken by a pin which adds to the record as much
+ * as it fits away, and then lowers what looks like the same record would take
+ * that pin's charge. Whatever is done under the lock reads a pin count that
+ * contains all pins whose record was added before, and lacks all those whose
+ * release was reconciled before, since their holders had the lock in between.
+ *
+ * Pin counts
+ * ==========
+ *
+ * That of a large folio is exact. That of a small one is estimated from its
+ * reference count, in which a pin counts GUP_PIN_COUNTING_BIAS and everything
+ * else counts 1. Mappings, which may be many, are subtracted; half a bias is
+ * allowed for the rest, in both directions:
+ *
+ * - Other references, as of the LRU, a swap cache or a pipe, do not look like a
+ *   pin while there are fewer than half a bias. If there are more, a record may
+ *   outlive its last pin until the folio is pinned, unpinned or freed next, to
+ *   the disadvantage of the cgroup that holds it and of nobody else.
+ *
+ * - Mappings come and go while two counters are read. As many as half a bias
+ *   may go and the pins are not underestimated.
+ *
+ * For the estimate to work, an unpin keeps one reference until it has
+ * reconciled. A folio that is freed forgets its record, in case there is one
+ * left: no record outlives its folio.
+ *
+ * Layout
+ * ======
+ *
+ * Sparse, so that only pinned memory pays: an XArray of leaves of 32 slots. A
+ * slot belongs to the folio whose first page it stands for; a leaf covers
+ * 128 kB of 4 kB pages. Dense pins cost 0.23% of the memory, a pin that lies
+ * alone 7%, and a share of the XArray's nodes. Folios of PINS_LARGE_ORDER and
+ * more are in a map of their own, with one slot for as many pages: 2 MB huge
+ * pages cost 0.0004%.
+ *
+ * A slot holds the one record that nearly all folios have, or points to a list.
+ * Leaves and lists are allocated while pinning, which may sleep, and never while
+ * unpinning, which happens in any context. Leaves that have become empty are
+ * freed later, by a worker, since users tend to come back.
+ *
+ * Locking
+ * =======
+ *
+ * leaf->lock is raw and disables interrupts, because pins are released in
+ * interrupts and under raw spinlocks. At most 32 folios are looked at while it
+ * is held. Leaves are found under RCU. Only the worker takes leaves out of the
+ * XArray, under its xa_lock, after marking them dead under leaf->lock.
+ *
+ *	xa_lock
+ *	    leaf->lock
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+
+#include <linux/bitfield.h>
+#include <linux/debugfs.h>
+#include <linux/init.h>
+#include <linux/llist.h>
+#include <linux/memcontrol.h>
+#include <linux/memremap.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+#include <trace/events/pins.h>
+
+#include "internal.h"
+
+#define PINS_LEAF_SHIFT		5
+#define PINS_LEAF_SLOTS		(1 << PINS_LEAF_SHIFT)
+
+/* 2 MB of 4 kB pages; like the gate's buckets. */
+#define PINS_LARGE_ORDER	9
+
+/*
+ * A record, if REC_LIST is clear; else a pointer to struct pins_list. 64 bits
+ * on all machines.
+ */
+#define REC_LIST	BIT_ULL(0)
+#define REC_TYPE	GENMASK_ULL(3, 1)	/* PINS_ANON ... PINS_DEVICE */
+#define REC_FOREIGN	BIT_ULL(4)
+#define REC_ID		GENMASK_ULL(31, 8)	/* the cgroup */
+#define REC_COUNT	GENMASK_ULL(63, 32)	/* its long-term pins */
+
+static_assert(PINS_CGROUP_ID_BITS == 24);
+static_assert(NR_PINS_TYPES <= 8);
+static_assert(PINS_LEAF_SHIFT <= PINS_LARGE_ORDER);
+
+/* The records of a folio that several cgroups have pinned. */
+struct pins_list {
+	struct rcu_head rcu;
+	unsigned int nr;
+	unsigned int size;
+	u64 rec[] __counted_by(size);
+};
+
+struct pins_leaf {
+	raw_spinlock_t lock;
+	u8 used;		/* slots that are not 0 */
+	bool queued;		/* in pins_empty_leaves */
+	bool dead;		/* no longer in the map */
+	bool large;		/* in pins_large */
+	unsigned long index;
+	union {
+		struct llist_node empty;
+		struct rcu_head rcu;
+	};
+	u64 slot[PINS_LEAF_SLOTS];
+};
+
+struct pins_map {
+	struct xarray leaves;
+	unsigned int order;	/* of what a slot stands for */
+};
+
+/* Leaves are paid for by the memory cgroup of the task that pins. */
+static struct pins_map pins_small = {
+	.leaves = XARRAY_INIT(pins_small.leaves, XA_FLAGS_ACCOUNT),
+};
+
+static struct pins_map pins_large = {
+	.leaves = XARRAY_INIT(pins_large.leaves, XA_FLAGS_ACCOUNT),
+	.order = PINS_LARGE_ORDER,
+};
+
+static struct kmem_cache *pins_leaf_cache;
+
+atomic_t pins_gate[1 << PINS_GATE_BITS];
+
+/* Where the records of a folio are. */
+struct pins_place {
+	struct pins_map *map;
+	unsigned long index;
+	unsigned int slot;
+};
+
+static __always_inline struct pins_place pins_place(struct folio *folio)
+{
+	struct pins_place place = { .map = &pins_small };
+	unsigned long pos = folio_pfn(folio);
+
+	if (folio_test_large(folio) && folio_order(folio) >= PINS_LARGE_ORDER) {
+		place.map = &pins_large;
+		pos >>= PINS_LARGE_ORDER;
+	}
+	place.index = pos >> PINS_LEAF_SHIFT;
+	place.slot = pos % PINS_LEAF_SLOTS;
+	return place;
+}
+
+/**
+ * pins_folio_pins() - how many pins a folio has, long-term or not
+ * @folio: a folio that the caller holds a reference on
+ *
+ * Context: any.
+ * Return: the number; for a small folio an estimate, see "Pin counts" above.
+ */
+unsigned int pins_folio_pins(struct folio *folio)
+{
+	int refs;
+
+	if (folio_test_large(folio))
+		return atomic_read(&folio->_pincount);
+
+	/* In this order, what is unmapped in between is missing, not extra. */
+	refs = GUP_PIN_COUNTING_BIAS / 2 - folio_mapcount(folio);
+	smp_rmb();
+	refs += folio_ref_count(folio);
+	return refs > 0 ? refs / GUP_PIN_COUNTING_BIAS : 0;
+}
+
+static void pins_reap(struct work_struct *work);
+static DECLARE_DELAYED_WORK(pins_reap_work, pins_reap);
+static LLIST_HEAD(pins_empty_leaves);
+
+static void pins_reap(struct work_struct *work)
+{
+	struct llist_node *empty = llist_del_all(&pins_empty_leaves);
+	struct pins_leaf *leaf, *next;
+
+	llist_for_each_entry_safe(leaf, next, empty, empty) {
+		struct pins_map *map = leaf->large ? &pins_large : &pins_small;
+		bool dead;
+
+		xa_lock(&map->leaves);
+		raw_spin_lock_irq(&leaf->lock);
+		leaf->queued = false;
+		dead = !leaf->used;
+		leaf->dead = dead;
+		raw_spin_unlock_irq(&leaf->lock);
+		if (dead)
+			__xa_erase(&map->leaves, leaf->index);
+		xa_unlock(&map->leaves);
+
+		if (dead)
+			kfree_rcu(leaf, rcu);
+		cond_resched();
+	}
+}
+
+/*
+ * A slot of the leaf has come into use. The slots of a leaf for small folios
+ * share a bucket of the gate: count the leaf.
+ */
+static __always_inline void leaf_get(struct pins_leaf *leaf, struct folio *folio)
+{
+	lockdep_assert_held(&leaf->lock);
+	if (leaf->large || !leaf->used)
+		atomic_inc(pins_gate_of(folio));
+	leaf->used++;
+}
+
+/* A slot of the leaf is no longer in use. */
+static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio)
+{
+	lockdep_assert_held(&leaf->lock);
+	leaf->used--;
+	if (leaf->large || !leaf->used)
+		atomic_dec(pins_gate_of(folio));
+	if (!leaf->used && !leaf->queued) {
+		leaf->queued = true;
+		if (llist_add(&leaf->empty, &pins_empty_leaves))
+			schedule_delayed_work(&pins_reap_work, HZ);
+	}
+}
+
+/* Make sure that the place has a leaf, if possible. May sleep. */
+static int leaf_create(struct pins_place *place)
+{
+	struct pins_leaf *leaf, *old;
+
+	leaf = kmem_cache_zalloc(pins_leaf_cache, GFP_KERNEL);
+	if (!leaf)
+		return -ENOMEM;
+	raw_spin_lock_init(&leaf->lock);
+	leaf->index = place->index;
+	leaf->large = place->map == &pins_large;
+
+	old = xa_cmpxchg(&place->map->leaves, place->index, NULL, leaf, GFP_KERNEL);
+	if (old)
+		kmem_cache_free(pins_leaf_cache, leaf);
+	return xa_err(old);
+}
+
+static enum pins_stat_item pins_type(struct folio *folio)
+{
+	if (folio_is_zone_device(folio))
+		return PINS_DEVICE;
+	if (folio_test_hugetlb(folio))
+		return PINS_HUGETLB;
+	if (folio_test_anon(folio))
+		return PINS_ANON;
+	/* Not by the mapping, which truncation may take away */
+	if (folio_test_swapbacked(folio))
+		return PINS_SHMEM;
+	return PINS_FILE;
+}
+
+static __always_inline bool pins_foreign(struct folio *folio,
+					 struct pins_owner *owner)
+{
+	struct mem_cgroup *memcg = folio_memcg_check(folio);
+
+	if (memcg != owner->memcg) {
+		owner->memcg = memcg;
+		owner->foreign = memcg && pins_cgroup_foreign(owner->pins, memcg);
+	}
+	return owner->foreign;
+}
+
+/* Make a record of a folio that is new to its owner, from the reservation. */
+static __always_inline u64 rec_new(struct folio *folio, unsigned int n,
+				   struct pins_owner *owner)
+{
+	long nr_pages = folio_nr_pages(folio);
+	enum pins_stat_item type = pins_type(folio);
+	u64 rec;
+
+	rec = FIELD_PREP(REC_TYPE, type) | FIELD_PREP(REC_ID, owner->id) |
+	      FIELD_PREP(REC_COUNT, n);
+	owner->reserved -= nr_pages;
+	owner->delta.stat[type] += nr_pages;
+	if (pins_foreign(folio, owner)) {
+		rec |= REC_FOREIGN;
+		owner->delta.stat[PINS_FOREIGN] += nr_pages;
+	}
+	if (trace_pins_charge_enabled())
+		trace_pins_charge(pins_cgroup_ino(owner->id), folio_pfn(folio),
+				  folio_order(folio));
+	return rec;
+}
+
+/* Take up to @n pins from a record, which is 0 when none are left. */
+static u64 rec_take(u64 rec, unsigned int n, struct folio *folio,
+		    struct pins_batch *batch)
+{
+	u32 id = FIELD_GET(REC_ID, rec);
+	long nr_pages = folio_nr_pages(folio);
+
+	if (batch->id != id) {
+		pins_batch_flush(batch);
+		batch->id = id;
+	}
+	if (n < FIELD_GET(REC_COUNT, rec)) {
+		batch->delta.stat[PINS_UNPINS] += n;
+		return rec - FIELD_PREP(REC_COUNT, n);
+	}
+	batch->delta.stat[PINS_UNPINS] += FIELD_GET(REC_COUNT, rec);
+	batch->nr_pages += nr_pages;
+	batch->delta.stat[FIELD_GET(REC_TYPE, rec)] -= nr_pages;
+	if (rec & REC_FOREIGN)
+		batch->delta.stat[PINS_FOREIGN] -= nr_pages;
+	if (trace_pins_uncharge_enabled())
+		trace_pins_uncharge(pins_cgroup_ino(id), folio_pfn(folio),
+				    folio_order(folio));
+	return 0;
+}
+
+/*
+ * Let a batch out of the RCU section. A record that has pins left does not keep
+ * the cgroup, once its leaf is unlocked: see pins_cgroup_release().
+ */
+static __always_inline void batch_settle(struct pins_batch *batch)
+{
+	if (batch->id && !batch->nr_pages)
+		pins_batch_flush(batch);
+}
+
+static struct pins_list *slot_list(u64 slot)
+{
+	if (!(slot & REC_LIST))
+		return NULL;
+	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
+}
+
+/* The record of a cgroup in a slot, if any. */
+static u64 *slot_find(u64 *slot, u32 id)
+{
+	struct pins_list *list = slot_list(*slot);
+	unsigned int i;
+
+	if (!list)
+		return *slot && FIELD_GET(REC_ID, *slot) == id ? slot : NULL;
+	for (i = 0; i < list->nr; i++)
+		if (FIELD_GET(REC_ID, list->rec[i]) == id)
+			return &list->rec[i];
+	return NULL;
+}
+
+/* Drop the records of a list that have become 0, and a list of one or none. */
+static void slot_tidy(u64 *slot)
+{
+	struct pins_list *list = slot_list(*slot);
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < list->nr; i++)
+		if (list->rec[i])
+			list->rec[nr++] = list->rec[i];
+	list->nr = nr;
+	if (nr > 1)
+		return;
+	*slot = nr ? list->rec[0] : 0;
+	kfree_rcu(list, rcu);
+}
+
+/* Lower the records of a folio that has several to fit its pins. */
+static void slot_fit_list(u64 *slot, struct folio *folio, unsigned int pins,
+			  struct pins_batch *batch)
+{
+	struct pins_list *list = slot_list(*slot);
+	u64 sum = 0, excess;
+	unsigned int i;
+	u64 *rec;
+
+	for (i = 0; i < list->nr; i++)
+		sum += FIELD_GET(REC_COUNT, list->rec[i]);
+	if (sum <= pins)
+		return;
+	excess = sum - pins;
+
+	rec = slot_find(slot, pins_attribution());
+	for (i = 0; excess; rec = &list->rec[i++]) {
+		u64 n;
+
+		if (!rec)
+			continue;
+		n = min(excess, FIELD_GET(REC_COUNT, *rec));
+		if (!n)
+			continue;
+		excess -= n;
+		*rec = rec_take(*rec, n, folio, batch);
+	}
+	slot_tidy(slot);
+}
+
+/*
+ * Lower the records of a folio to fit so many pins. An empty slot stays so,
+ * one that has become empty is left to the caller's leaf_put().
+ */
+static __always_inline void slot_fit(u64 *slot, struct folio *folio,
+				     unsigned int pins, struct pins_batch *batch)
+{
+	u64 count;
+
+	if (unlikely(*slot & REC_LIST)) {
+		slot_fit_list(slot, folio, pins, batch);
+		return;
+	}
+	count = FIELD_GET(REC_COUNT, *slot);
+	if (count > pins)
+		*slot = rec_take(*slot, count - pins, folio, batch);
+}
+
+/*
+ * Room for one more record in a slot that has some. Uses up *spare, and asks
+ * for one by -ENOSPC, since it may not be allocated here.
+ */
+static int slot_grow(u64 *slot, struct pins_list **spare)
+{
+	struct pins_list *list = slot_list(*slot);
+	unsigned int nr = list ? list->nr : 1;
+
+	if (list && list->nr < list->size)
+		return 0;
+	if (!*spare || (*spare)->size <= nr)
+		return -ENOSPC;
+	memcpy((*spare)->rec, list ? list->rec : slot, nr * sizeof(u64));
+	(*spare)->nr = nr;
+	*slot = (unsigned long)*spare | REC_LIST;
+	*spare = NULL;
+	if (list)
+		kfree_rcu(list, rcu);
+	return 0;
+}
+
+/* Replace *spare by a larger one. May sleep. */
+static int spare_grow(struct pins_list **spare)
+{
+	unsigned int size = *spare ? 2 * (*spare)->size : 4;
+
+	kfree(*spare);
+	*spare = kmalloc(struct_size(*spare, rec, size), GFP_KERNEL_ACCOUNT);
+	if (!*spare)
+		return -ENOMEM;
+	(*spare)->size = size;
+	return 0;
+}
+
+/*
+ * Add pins to a slot that has records.
+ * Return: as pins_map_add(), or -ENOSPC for a larger *spare.
+ */
+static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
+			     const struct pins_run *run,
+			     struct pins_owner *owner, struct pins_list **spare,
+			     struct pins_batch *batch)
+{
+	struct folio *folio = run->folio;
+	unsigned int pins = pins_folio_pins(folio);
+	u64 *rec;
+
+	/* Ours are not recorded: what others have must fit without. */
+	slot_fit(slot, folio, pins - min(pins, run->n), batch);
+	rec = slot_find(slot, owner->id);
+	if (rec) {
+		*rec += FIELD_PREP(REC_COUNT, run->n);
+		return 0;
+	}
+
+	if (owner->reserved < folio_nr_pages(folio)) {
+		if (!*slot)
+			leaf_put(leaf, folio);
+		return -EDQUOT;
+	}
+	if (!*slot) {
+		*slot = rec_new(folio, run->n, owner);
+		return 0;
+	}
+	if (slot_grow(slot, spare))
+		return -ENOSPC;
+	slot_list(*slot)->rec[slot_list(*slot)->nr++] =
+		rec_new(folio, run->n, owner);
+	return 0;
+}
+
+/**
+ * pins_map_add() - record the pins of a request
+ * @it: the request, from its position on
+ * @owner: on whose behalf; must have reserved the pages of all folios that are
+ *	new to it
+ *
+ * Stops at the first run that could not be recorded.
+ *
+ * Context: process context, may sleep. The caller holds the pins.
+ * Return: 0, or
+ * * -EDQUOT: the reservation does not cover the run at the current position
+ * * -ENOMEM: no memory for the record
+ */
+int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
+{
+	struct pins_list *spare = NULL;
+	struct pins_batch batch = {};
+	struct pins_run run;
+	int err = 0;
+
+	while (!err && it->pos < it->nr) {
+		unsigned int budget = PINS_BATCH;
+		struct pins_place place;
+		struct pins_leaf *leaf;
+		unsigned long flags;
+
+		run = pins_iter_run(it);
+		if (!pins_run_pinned(&run)) {
+			it->pos += run.n;
+			continue;
+		}
+		place = pins_place(run.folio);
+
+		rcu_read_lock();
+		leaf = xa_load(&place.map->leaves, place.index);
+		if (!leaf)
+			goto no_leaf;
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		if (leaf->dead) {
+			raw_spin_unlock_irqrestore(&leaf->lock, flags);
+			goto no_leaf;
+		}
+		do {
+			u64 *slot = &leaf->slot[place.slot];
+			struct pins_place next;
+
+			if (unlikely(*slot)) {
+				err = slot_add(leaf, slot, &run, owner, &spare,
+					       &batch);
+				if (err)
+					break;
+			} else if (owner->reserved < folio_nr_pages(run.folio)) {
+				err = -EDQUOT;
+				break;
+			} else {
+				*slot = rec_new(run.folio, run.n, owner);
+				leaf_get(leaf, run.folio);
+			}
+			owner->delta.stat[PINS_PINS] += run.n;
+
+			it->pos += run.n;
+			if (it->pos == it->nr || !--budget)
+				break;
+			run = pins_iter_run(it);
+			if (!pins_run_pinned(&run))
+				break;
+			next = pins_place(run.folio);
+			if (next.map != place.map || next.index != place.index)
+				break;
+			place.slot = next.slot;
+		} while (true);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		batch_settle(&batch);
+		rcu_read_unlock();
+
+		if (err == -ENOSPC)
+			err = spare_grow(&spare);
+		continue;
+no_leaf:
+		rcu_read_unlock();
+		err = leaf_create(&place);
+	}
+
+	kfree(spare);
+	pins_batch_flush(&batch);
+	return err;
+}
+
+/* Lower the records in a slot to fit the pins of its folio. */
+static __always_inline void leaf_fit(struct pins_leaf *leaf, u64 *slot,
+				     struct folio *folio,
+				     struct pins_batch *batch)
+{
+	if (!*slot)
+		return;
+	slot_fit(slot, folio, pins_folio_pins(folio), batch);
+	if (!*slot)
+		leaf_put(leaf, folio);
+}
+
+/**
+ * pins_map_unpin() - drop pins and lower the records to fit
+ * @it: the request, from its position on
+ * @put: room for PINS_BATCH runs
+ * @batch: collects what was released
+ *
+ * Context: any but NMI. The caller holds the pins.
+ * Return: how many elements of @put were filled: folios, and how many references
+ * of each are left for the caller to drop.
+ */
+unsigned int pins_map_unpin(struct pins_iter *it, struct pins_run *put,
+			    struct pins_batch *batch)
+{
+	unsigned int nr = 0;
+
+	rcu_read_lock();
+	while (it->pos < it->nr && nr < PINS_BATCH) {
+		struct pins_run run = pins_iter_run(it);
+		struct pins_place place, next;
+		struct pins_leaf *leaf;
+		unsigned long flags;
+
+		if (!pins_run_pinned(&run)) {
+			it->pos += run.n;
+			continue;
+		}
+		place = pins_place(run.folio);
+		leaf = xa_load(&place.map->leaves, place.index);
+		if (!leaf) {
+			it->pos += run.n;
+			pins_drop(&run);
+			put[nr++] = run;
+			continue;
+		}
+
+		/* A dead leaf has no records: one like any other. */
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		do {
+			it->pos += run.n;
+			pins_drop(&run);
+			put[nr++] = run;
+			leaf_fit(leaf, &leaf->slot[place.slot], run.folio, batch);
+
+			if (it->pos == it->nr || nr == PINS_BATCH)
+				break;
+			run = pins_iter_run(it);
+			if (!pins_run_pinned(&run))
+				break;
+			next = pins_place(run.folio);
+			if (next.map != place.map || next.index != place.index)
+				break;
+			place.slot = next.slot;
+		} while (true);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	batch_settle(batch);
+	rcu_read_unlock();
+	return nr;
+}
+
+/**
+ * pins_map_remove() - take back what pins_map_add() has added
+ * @it: the request, up to its position
+ * @id: the cgroup that it was added for
+ * @batch: collects what was released
+ *
+ * Context: any but NMI. The caller still holds the pins.
+ */
+void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
+{
+	unsigned long end = it->pos;
+	struct pins_run run;
+
+	for (it->pos = 0; it->pos < end; it->pos += run.n) {
+		struct pins_place place;
+		struct pins_leaf *leaf;
+		unsigned long flags;
+		u64 *slot, *rec;
+
+		run = pins_iter_run(it);
+		if (!pins_run_pinned(&run))
+			continue;
+		place = pins_place(run.folio);
+
+		rcu_read_lock();
+		leaf = xa_load(&place.map->leaves, place.index);
+		if (leaf) {
+			raw_spin_lock_irqsave(&leaf->lock, flags);
+			slot = &leaf->slot[place.slot];
+			/* Gone if an unpin took it for that of somebody else */
+			rec = slot_find(slot, id);
+			if (rec) {
+				*rec = rec_take(*rec, run.n, run.folio, batch);
+				if (slot_list(*slot))
+					slot_tidy(slot);
+				if (!*slot)
+					leaf_put(leaf, run.folio);
+			}
+			raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		}
+		batch_settle(batch);
+		rcu_read_unlock();
+	}
+}
+
+/**
+ * pins_map_fit() - lower the records of a folio to fit its pins
+ * @folio: a folio that has lost pins, or is being freed
+ * @batch: collects what was released
+ *
+ * Context: any but NMI. The folio stays what it is.
+ */
+void pins_map_fit(struct folio *folio, struct pins_batch *batch)
+{
+	struct pins_place place = pins_place(folio);
+	struct pins_leaf *leaf;
+	unsigned long flags;
+
+	rcu_read_lock();
+	leaf = xa_load(&place.map->leaves, place.index);
+	if (leaf) {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		leaf_fit(leaf, &leaf->slot[place.slot], folio, batch);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	batch_settle(batch);
+	rcu_read_unlock();
+}
+
+/**
+ * pins_map_holds() - has this cgroup a record of a folio?
+ * @folio: the folio; while the caller has pins on it, its only record stays
+ * @id: the cgroup
+ *
+ * Context: any but NMI.
+ */
+bool pins_map_holds(struct folio *folio, u32 id)
+{
+	struct pins_place place = pins_place(folio);
+	struct pins_leaf *leaf;
+	unsigned long flags;
+	bool ret = false;
+
+	rcu_read_lock();
+	leaf = xa_load(&place.map->leaves, place.index);
+	if (leaf) {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		ret = slot_find(&leaf->slot[place.slot], id);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+#ifdef CONFIG_DEBUG_FS
+/* How many folios have records, for tests that look for leaks. */
+static int pins_records_get(void *data, u64 *val)
+{
+	struct pins_map *map = &pins_small;
+	struct pins_leaf *leaf;
+	unsigned long index;
+
+	*val = 0;
+again:
+	rcu_read_lock();
+	xa_for_each(&map->leaves, index, leaf)
+		*val += READ_ONCE(leaf->used);
+	rcu_read_unlock();
+	if (map == &pins_small) {
+		map = &pins_large;
+		goto again;
+	}
+	return 0;
+}
+
+DEFINE_DEBUGFS_ATTRIBUTE(pins_records_fops, pins_records_get, NULL, "%llu\n");
+
+static int __init pins_debugfs_init(void)
+{
+	debugfs_create_file("records", 0400, debugfs_create_dir("pins", NULL),
+			    NULL, &pins_records_fops);
+	return 0;
+}
+late_initcall(pins_debugfs_init);
+#endif /* CONFIG_DEBUG_FS */
+
+static int __init pins_map_init(void)
+{
+	pins_leaf_cache = KMEM_CACHE(pins_leaf, SLAB_PANIC | SLAB_ACCOUNT);
+	return 0;
+}
+core_initcall(pins_map_init);
+
+#ifdef CONFIG_PINS_KUNIT_TEST
+#include "tests/map-kunit.h"
+#endif

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * KUnit tests of the pin map. Included by map.c.
+ *
+ * They pin pages of their own by hand, as GUP would, on behalf of cgroups that
+ * do not exist: what would be uncharged goes to a ledger.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+
+#include <kunit/static_stub.h>
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/kthread.h>
+#include <linux/random.h>
+
+#define TEST_IDS	12	/* 1 ... 11; 0 is nobody */
+#define TEST_PAGES	64
+
+struct pins_test {
+	/* Pages charged, by cgroup; pins recorded */
+	atomic_long_t charged[TEST_IDS];
+	atomic_long_t pins[TEST_IDS];
+	struct page *pages[TEST_PAGES];
+};
+
+static void test_flush(struct pins_batch *batch)
+{
+	struct pins_test *t = current->kunit_test->priv;
+
+	if (!batch->id)
+		return;
+	atomic_long_sub(batch->nr_pages, &t->charged[batch->id]);
+	atomic_long_sub(batch->delta.stat[PINS_UNPINS], &t->pins[batch->id]);
+	*batch = (struct pins_batch){};
+}
+
+/* Take pins as GUP does, without telling the map: short-term ones. */
+static void test_grab(struct page **pages, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		if (folio_test_large(folio)) {
+			folio_ref_inc(folio);
+			atomic_inc(&folio->_pincount);
+		} else {
+			folio_ref_add(folio, GUP_PIN_COUNTING_BIAS);
+		}
+	}
+}
+
+/* Record pins that were taken; returns how many pages were new to the cgroup. */
+static long test_record(struct pins_test *t, u32 id, struct page **pages,
+			unsigned int nr)
+{
+	struct pins_iter it = { .pages = pages, .nr = nr };
+	struct pins_owner owner = { .id = id, .reserved = 1 << 20 };
+	long new;
+
+	if (pins_map_add(&it, &owner))
+		return -ENOMEM;
+	new = (1 << 20) - owner.reserved;
+	atomic_long_add(new, &t->charged[id]);
+	atomic_long_add(owner.delta.stat[PINS_PINS], &t->pins[id]);
+	return new;
+}
+
+static long test_pin(struct pins_test *t, u32 id, struct page **pages,
+		     unsigned int nr)
+{
+	test_grab(pages, nr);
+	return test_record(t, id, pages, nr);
+}
+
+/* Drop pins, of whatever kind. */
+static void test_unpin(struct page **pages, unsigned int nr)
+{
+	struct pins_iter it = { .pages = pages, .nr = nr };
+	struct pins_run run[PINS_BATCH];
+	struct pins_batch batch = {};
+
+	while (it.pos < it.nr) {
+		unsigned int i, n = pins_map_unpin(&it, run, &batch);
+
+		for (i = 0; i < n; i++)
+			folio_put_refs(run[i].folio, run[i].n);
+	}
+	pins_batch_flush(&batch);
+}
+
+static long test_charged(struct pins_test *t, u32 id)
+{
+	return atomic_long_read(&t->charged[id]);
+}
+
+static int pins_map_test_init(struct kunit *test)
+{
+	struct pins_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	for (i = 0; i < TEST_PAGES; i++) {
+		t->pages[i] = alloc_page(GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, t->pages[i]);
+	}
+	kunit_activate_static_stub(test, pins_batch_flush, test_flush);
+	return 0;
+}
+
+/* Each test has to leave nothing behind. */
+static void pins_map_test_exit(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	u64 records;
+	int i;
+
+	for (i = 0; i < TEST_IDS; i++) {
+		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->charged[i]), 0);
+		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->pins[i]), 0);
+	}
+	pins_records_get(NULL, &records);
+	KUNIT_EXPECT_EQ(test, records, 0);
+	for (i = 0; i < 1 << PINS_GATE_BITS; i++)
+		if (atomic_read(&pins_gate[i]))
+			KUNIT_FAIL(test, "gate %d is %d", i,
+				   atomic_read(&pins_gate[i]));
+	for (i = 0; i < TEST_PAGES && t->pages[i]; i++) {
+		KUNIT_EXPECT_EQ(test, page_ref_count(t->pages[i]), 1);
+		__free_page(t->pages[i]);
+	}
+}
+
+/* I1 once: a folio counts once per cgroup, however often it is pinned. */
+static void pins_test_once(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, t->pages, 8), 8);
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, t->pages + 4, 8), 4);
+	KUNIT_EXPECT_EQ(test, test_pin(t, 2, t->pages, 8), 8);
+	test_unpin(t->pages, 4);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1) + test_charged(t, 2), 16);
+	test_unpin(t->pages, 8);
+	test_unpin(t->pages + 4, 4);
+	test_unpin(t->pages + 4, 8);
+}
+
+/* I1 once: the same page many times in one request counts once. */
+static void pins_test_repeated(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	struct page *same[PINS_BATCH * 3];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(same); i++)
+		same[i] = t->pages[0];
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, same, ARRAY_SIZE(same)), 1);
+	test_unpin(same, ARRAY_SIZE(same) - 1);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 1);
+	test_unpin(same, 1);
+}
+
+/* I2 zero: pins are released in another order and grouping than taken. */
+static void pins_test_grouping(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	int i;
+
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, t->pages, TEST_PAGES), TEST_PAGES);
+	for (i = TEST_PAGES - 1; i >= 0; i -= 2)
+		test_unpin(t->pages + i, 1);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), TEST_PAGES / 2);
+	for (i = 0; i < TEST_PAGES; i += 2) {
+		struct folio *folio = page_folio(t->pages[i]);
+
+		folio_put_refs(folio, pins_unpin_folio(folio, 1));
+	}
+}
+
+/* I5 short: a short-term pin neither makes a charge nor ends one. */
+static void pins_test_short(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+
+	test_grab(t->pages, 4);
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, t->pages, 2), 2);
+	test_unpin(t->pages, 4);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 2);
+	test_grab(t->pages, 2);
+	test_unpin(t->pages, 2);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 2);
+	test_unpin(t->pages, 2);
+}
+
+/* Of several owners, the one that the task stands for loses its pin. */
+static void pins_test_attribution(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	u32 id, old;
+
+	for (id = 1; id < TEST_IDS; id++)
+		KUNIT_EXPECT_EQ(test, test_pin(t, id, t->pages, 1), 1);
+	for (id = 2; id < TEST_IDS; id += 2) {
+		old = set_active_pins(id);
+		test_unpin(t->pages, 1);
+		set_active_pins(old);
+		KUNIT_EXPECT_EQ(test, test_charged(t, id), 0);
+	}
+	for (id = 1; id < TEST_IDS; id += 2)
+		KUNIT_EXPECT_EQ(test, test_charged(t, id), 1);
+	/* Nobody's in particular: any will do, one at a time. */
+	for (id = 1; id < TEST_IDS; id += 2)
+		test_unpin(t->pages, 1);
+}
+
+/* A folio counts whole, and has one record, wherever it is pinned. */
+static void pins_test_large(struct kunit *test)
+{
+	static const unsigned int orders[] = { 1, 4, 5, PINS_LARGE_ORDER };
+	struct pins_test *t = test->priv;
+	struct page *pages[TEST_PAGES];
+	unsigned int i, j, n;
+	u64 records;
+
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		unsigned int nr = 1 << orders[i];
+		struct page *page = alloc_pages(GFP_KERNEL | __GFP_COMP, orders[i]);
+
+		KUNIT_ASSERT_NOT_NULL(test, page);
+		n = min(nr, TEST_PAGES);
+		for (j = 0; j < n; j++)
+			pages[j] = page + nr - n + j;
+		KUNIT_EXPECT_EQ(test, test_pin(t, 1, pages, n), nr);
+		KUNIT_EXPECT_EQ(test, test_pin(t, 1, pages + n - 1, 1), 0);
+		pins_records_get(NULL, &records);
+		KUNIT_EXPECT_EQ(test, records, 1);
+		test_unpin(pages, n);
+		KUNIT_EXPECT_EQ(test, test_charged(t, 1), nr);
+		test_unpin(pages + n - 1, 1);
+		KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
+		__free_pages(page, orders[i]);
+	}
+}
+
+/* A hole in a large folio, where a page was replaced, is seen. */
+static void pins_test_hole(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	struct page *page = alloc_pages(GFP_KERNEL | __GFP_COMP, 3);
+	struct page *pages[8];
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	for (i = 0; i < 8; i++)
+		pages[i] = page + i;
+	pages[3] = t->pages[0];
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, pages, 8), 9);
+	test_unpin(pages, 4);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 8);
+	test_unpin(pages + 4, 4);
+	__free_pages(page, 3);
+}
+
+/* I3 whole: what does not fit a reservation is taken back without a trace. */
+static void pins_test_short_reservation(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	struct pins_iter it = { .pages = t->pages, .nr = 8 };
+	struct pins_owner owner = { .id = 1, .reserved = 5 };
+	struct pins_batch batch = {};
+
+	test_grab(t->pages, 8);
+	KUNIT_EXPECT_EQ(test, pins_map_add(&it, &owner), -EDQUOT);
+	KUNIT_EXPECT_EQ(test, it.pos, 5);
+	atomic_long_add(5, &t->charged[1]);
+	atomic_long_add(5, &t->pins[1]);
+	pins_map_remove(&it, 1, &batch);
+	pins_batch_flush(&batch);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
+	test_unpin(t->pages, 8);
+}
+
+/* I7 no ghost: a record that its pins cannot end, ends with its folio. */
+static void pins_test_ghost(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	struct folio *folio = page_folio(t->pages[0]);
+	int extra = GUP_PIN_COUNTING_BIAS;
+
+	/* So many references look like another pin. */
+	folio_ref_add(folio, extra);
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, t->pages, 1), 1);
+	test_unpin(t->pages, 1);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 1);
+	folio_ref_sub(folio, extra);
+	__pins_folio_freed(folio);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
+}
+
+/* References short of half a bias do not look like pins. */
+static void pins_test_references(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	struct folio *folio = page_folio(t->pages[0]);
+	int extra = GUP_PIN_COUNTING_BIAS / 2 - 3;
+
+	folio_ref_add(folio, extra);
+	KUNIT_EXPECT_EQ(test, test_pin(t, 1, t->pages, 1), 1);
+	test_unpin(t->pages, 1);
+	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
+	folio_ref_sub(folio, extra);
+}
+
+/* Leaves that have become empty are freed, those in use again are not. */
+static void pins_test_reap(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+
+	test_pin(t, 1, t->pages, TEST_PAGES);
+	test_unpin(t->pages, TEST_PAGES);
+	KUNIT_EXPECT_FALSE(test, xa_empty(&pins_small.leaves));
+	test_pin(t, 1, t->pages, 1);
+	flush_delayed_work(&pins_reap_work);
+	KUNIT_EXPECT_TRUE(test, pins_map_holds(page_folio(t->pages[0]), 1));
+	test_unpin(t->pages, 1);
+	flush_delayed_work(&pins_reap_work);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&pins_small.leaves));
+}
+
+#define TEST_THREADS	4
+#define TEST_ROUNDS	3000
+
+struct pins_racer {
+	struct kunit *test;
+	struct completion done;
+	u32 id;
+	long lost;
+};
+
+/*
+ * Pin and unpin the same few pages as the others. A page that one cgroup has
+ * pinned must not lose its record while a pin is held, whatever others drop.
+ */
+static int pins_race_thread(void *data)
+{
+	struct pins_racer *racer = data;
+	struct pins_test *t = racer->test->priv;
+	int round;
+
+	current->kunit_test = racer->test;
+	for (round = 0; round < TEST_ROUNDS; round++) {
+		unsigned int first = get_random_u32_below(TEST_PAGES);
+		unsigned int nr = get_random_u32_inclusive(1, TEST_PAGES - first);
+		unsigned int i;
+
+		/* Some never tell the map. */
+		if (!racer->id) {
+			test_grab(t->pages + first, nr);
+			test_unpin(t->pages + first, nr);
+			continue;
+		}
+
+		if (test_pin(t, racer->id, t->pages + first, nr) < 0)
+			break;
+		if (racer->id == 1)
+			for (i = first; i < first + nr; i++)
+				racer->lost += !pins_map_holds(page_folio(t->pages[i]), 1);
+		/* Others reap what looks empty, all the time. */
+		if (!(round % 64))
+			mod_delayed_work(system_wq, &pins_reap_work, 0);
+		i = get_random_u32_below(nr + 1);
+		test_unpin(t->pages + first + i, nr - i);
+		test_unpin(t->pages + first, i);
+	}
+	current->kunit_test = NULL;
+	complete(&racer->done);
+	return 0;
+}
+
+static long pins_race(struct kunit *test, const u32 *ids)
+{
+	struct pins_racer racers[TEST_THREADS];
+	long lost = 0;
+	int i;
+
+	for (i = 0; i < TEST_THREADS; i++) {
+		racers[i] = (struct pins_racer){ .test = test, .id = ids[i] };
+		init_completion(&racers[i].done);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(pins_race_thread,
+							    &racers[i], "pins_race/%d", i)));
+	}
+	for (i = 0; i < TEST_THREADS; i++) {
+		wait_for_completion(&racers[i].done);
+		lost += racers[i].lost;
+	}
+	flush_delayed_work(&pins_reap_work);
+	return lost;
+}
+
+/* I1 and I5, racing: a charge ends neither too early nor too late. */
+static void pins_test_race(struct kunit *test)
+{
+	static const u32 ids[TEST_THREADS] = { 1, 1, 1, 0 };
+
+	KUNIT_EXPECT_EQ(test, pins_race(test, ids), 0);
+}
+
+/* I2 zero, racing: with several owners, totals stay exact. */
+static void pins_test_race_owners(struct kunit *test)
+{
+	static const u32 ids[TEST_THREADS] = { 2, 3, 4, 0 };
+
+	pins_race(test, ids);
+}
+
+static struct kunit_case pins_map_test_cases[] = {
+	KUNIT_CASE(pins_test_once),
+	KUNIT_CASE(pins_test_repeated),
+	KUNIT_CASE(pins_test_grouping),
+	KUNIT_CASE(pins_test_short),
+	KUNIT_CASE(pins_test_attribution),
+	KUNIT_CASE(pins_test_large),
+	KUNIT_CASE(pins_test_hole),
+	KUNIT_CASE(pins_test_short_reservation),
+	KUNIT_CASE(pins_test_ghost),
+	KUNIT_CASE(pins_test_references),
+	KUNIT_CASE(pins_test_reap),
+	KUNIT_CASE_SLOW(pins_test_race),
+	KUNIT_CASE_SLOW(pins_test_race_owners),
+	{}
+};
+
+static struct kunit_suite pins_map_test_suite = {
+	.name = "pins_map",
+	.init = pins_map_test_init,
+	.exit = pins_map_test_exit,
+	.test_cases = pins_map_test_cases,
+};
+kunit_test_suite(pins_map_test_suite);
