@@ -50,7 +50,7 @@ static __always_inline bool pins_tracked(const struct folio *folio)
 
 long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
 long __pins_charge_folios(struct folio **folios, long nr);
-int pins_unpin_folio(struct folio *folio, int refs);
+bool __pins_unpin_folio(struct folio *folio, int refs);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
 void __pins_folio_freed(struct folio *folio);
 
@@ -91,21 +91,34 @@ static __always_inline long pins_charge_folios(struct folio **folios, long nr)
 }
 
 /**
- * pins_unpin_pages() - release an array of pins together
- * @pages: the pages
- * @npages: how many
- *
- * Saves the cost of uncharging each page on its own. The first page stands for
- * all: a wrong guess costs time, nothing else.
+ * pins_unpin_folio() - release pins of a folio
+ * @folio: the folio
+ * @refs: how many pins
  *
  * Context: any but NMI.
- * Return: whether the pins were released; otherwise the caller has to.
+ * Return: whether they were released; if not, they are not charged, and the
+ * caller has to do it.
+ */
+static __always_inline bool pins_unpin_folio(struct folio *folio, int refs)
+{
+	return pins_tracked(folio) && __pins_unpin_folio(folio, refs);
+}
+
+/**
+ * pins_unpin_pages() - release an array of pins together
+ * @pages: the pages, some of which may be NULL
+ * @npages: how many
+ *
+ * Saves the cost of uncharging each page on its own.
+ *
+ * Context: any but NMI.
+ * Return: whether the pins were released; if not, nothing is charged, and the
+ * caller has to do it.
  */
 static __always_inline bool pins_unpin_pages(struct page **pages,
 					     unsigned long npages)
 {
-	if (!pins_enabled() || !npages || !pages[0] ||
-	    !pins_tracked(page_folio(pages[0])))
+	if (!pins_enabled())
 		return false;
 	__pins_unpin_pages(pages, npages);
 	return true;
@@ -125,11 +138,6 @@ static __always_inline void pins_folio_freed(struct folio *folio)
 
 #else /* !CONFIG_CGROUP_PINS */
 
-static inline bool pins_tracked(const struct folio *folio)
-{
-	return false;
-}
-
 static inline long pins_charge_pages(struct mm_struct *mm, struct page **pages,
 				     long nr, bool longterm)
 {
@@ -141,9 +149,9 @@ static inline long pins_charge_folios(struct folio **folios, long nr)
 	return nr;
 }
 
-static inline int pins_unpin_folio(struct folio *folio, int refs)
+static inline bool pins_unpin_folio(struct folio *folio, int refs)
 {
-	return refs;
+	return false;
 }
 
 static inline bool pins_unpin_pages(struct page **pages, unsigned long npages)

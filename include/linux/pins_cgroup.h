@@ -36,7 +36,7 @@ enum pins_stat_item {
 };
 
 /**
- * struct pins_delta - what a batch of pins or unpins changes in one cgroup
+ * struct pins_delta - what a request changes in the statistics of its cgroup
  * @stat: change of each line of pins.stat, in pages
  */
 struct pins_delta {
@@ -60,12 +60,17 @@ void pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
 void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive);
 struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 					   unsigned long nr_pages);
-void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
+void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
+			unsigned long unused);
 void pins_cgroup_refused(struct pins_cgroup *limit);
 void pins_cgroup_account(struct pins_cgroup *pins,
 			 const struct pins_delta *delta);
-void pins_cgroup_release(u32 id, unsigned long nr_pages,
-			 const struct pins_delta *delta);
+
+struct pins_cgroup *pins_cgroup_from_id(u32 id);
+void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
+void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
+			 bool foreign, unsigned long nr_pages,
+			 unsigned long unpins);
 
 u32 pins_current_id(void);
 u32 pins_attribution(void);

@@ -48,16 +48,22 @@ static void pins_test_refusal(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 11),
 			    &tree->top);
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->leaf.counter), 0);
-	KUNIT_EXPECT_EQ(test, tree->leaf.counter.watermark, 0);
-	KUNIT_EXPECT_EQ(test, tree->child.counter.watermark, 0);
+	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
 
 	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 10));
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 10);
 	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->child, 1),
 			    &tree->top);
-	pins_cgroup_uncharge(&tree->leaf, 10);
+
+	/* Three of them were not used, and were never there to be seen. */
+	KUNIT_EXPECT_EQ(test, tree->top.watermark, 0);
+	pins_cgroup_settle(&tree->leaf, 10, 3);
+	KUNIT_EXPECT_EQ(test, tree->leaf.watermark, 7);
+	KUNIT_EXPECT_EQ(test, tree->top.watermark, 7);
+	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
+	pins_cgroup_uncharge(&tree->leaf, 7);
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 0);
-	KUNIT_EXPECT_EQ(test, tree->leaf.counter.watermark, 10);
+	KUNIT_EXPECT_EQ(test, tree->leaf.watermark, 7);
 }
 
 /* A limit below usage takes nothing back and lets nothing in. */
@@ -72,6 +78,7 @@ static void pins_test_lowered(struct kunit *test)
 			    &tree->leaf);
 	/* Nothing new is never refused. */
 	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 0));
+	pins_cgroup_settle(&tree->leaf, 10, 0);
 	pins_cgroup_uncharge(&tree->leaf, 6);
 	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 1));
 	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 1),
@@ -97,7 +104,7 @@ static int pins_charger_thread(void *data)
 		}
 		c->over += page_counter_read(&c->pins->top->counter) >
 			   c->pins->top->counter.max;
-		pins_cgroup_uncharge(c->pins, c->nr_pages);
+		pins_cgroup_settle(c->pins, c->nr_pages, c->nr_pages);
 	}
 	complete(&c->done);
 	return 0;
@@ -126,7 +133,8 @@ static void pins_test_fair(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, c[i].over, 0);
 	}
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 0);
-	KUNIT_EXPECT_LE(test, tree->top.counter.watermark, 100);
+	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
+	KUNIT_EXPECT_EQ(test, tree->top.watermark, 0);
 }
 
 /* What is written to pins.max is a number of bytes, or refused. */

@@ -33,7 +33,8 @@
  *
  * Usage is kept in a page_counter. page_counter_try_charge() is not used: it
  * adds first and takes back later, so that a request which fails can refuse
- * another which fits. See pins_cgroup_try_charge().
+ * another which fits. See pins_cgroup_try_charge(). Nor are its watermarks, which
+ * would show what requests reserve, not what they pin.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -76,8 +77,21 @@ struct pins_cgroup {
 	 */
 	struct rw_semaphore		reservations;
 
-	/* In @top. Makes the check of all limits and the charge one step. */
+	/*
+	 * In @top. Makes the check of all limits and the charge one step, and
+	 * guards what follows, in each cgroup below it.
+	 */
 	spinlock_t			charge_lock;
+
+	/* Pages in @counter of requests that are not settled, with descendants */
+	unsigned long			reserved;
+
+	/*
+	 * Highest usage, but for what was @reserved: since creation, and since
+	 * the last reset of pins.peak through any file.
+	 */
+	unsigned long			watermark;
+	unsigned long			local_watermark;
 
 	/* How often this limit refused a request; that, and descendants' */
 	atomic64_t			refused_local;
@@ -85,9 +99,8 @@ struct pins_cgroup {
 	struct cgroup_file		events_file;
 	struct cgroup_file		events_local_file;
 
-	/* Open files that have reset pins.peak, and their lock */
+	/* Open files that have reset pins.peak; under charge_lock of @top */
 	struct list_head		peaks;
-	spinlock_t			peaks_lock;
 
 	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
 	s64				stat[NR_PINS_STATS];
@@ -129,7 +142,6 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	init_rwsem(&pins->reservations);
 	spin_lock_init(&pins->charge_lock);
 	INIT_LIST_HEAD(&pins->peaks);
-	spin_lock_init(&pins->peaks_lock);
 
 	/* Before a task can be in it: from now on pins are recorded. */
 	if (parent_css)
@@ -302,20 +314,20 @@ void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive)
  * @nr_pages: how many pages
  *
  * The limits are checked before anything is charged, under a lock that all
- * chargers below the same top cgroup share. So no counter ever exceeds its
- * limit on account of a request, not even for a moment, and pins.peak never
- * shows memory that was not let in. Uncharging takes no lock: it can only make
- * a check succeed that would have failed.
+ * chargers below the same top cgroup share, so that no counter ever exceeds its
+ * limit on account of a request, not even for a moment. Uncharging takes no lock:
+ * it can only make a check succeed that would have failed.
  *
  * Each charged page keeps the cgroup alive, removed or not.
  *
  * Context: process context, between pins_cgroup_charge_begin() and _end().
- * Return: NULL if charged, else the cgroup whose limit is in the way.
+ * Return: NULL if charged, and then pins_cgroup_settle() has to follow; else the
+ * cgroup whose limit is in the way.
  */
 struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 					   unsigned long nr_pages)
 {
-	struct pins_cgroup *limit;
+	struct pins_cgroup *limit, *p;
 
 	if (!nr_pages)
 		return NULL;
@@ -327,8 +339,11 @@ struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 		if (page_counter_read(counter) + nr_pages > counter->max)
 			break;
 	}
-	if (!limit)
+	if (!limit) {
 		page_counter_charge(&pins->counter, nr_pages);
+		for (p = pins; p; p = limited_parent(p))
+			p->reserved += nr_pages;
+	}
 	spin_unlock(&pins->top->charge_lock);
 
 	if (!limit)
@@ -336,19 +351,54 @@ struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 	return limit;
 }
 
-/**
- * pins_cgroup_uncharge() - uncharge pages
- * @pins: the cgroup that was charged
- * @nr_pages: how many pages
- *
- * Context: any but NMI. @pins may be gone when this returns.
- */
-void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages)
+/* What a cgroup has pinned for sure. */
+static unsigned long settled_usage(struct pins_cgroup *pins)
 {
-	if (!nr_pages)
+	long usage;
+
+	lockdep_assert_held(&pins->top->charge_lock);
+	/* What was recorded of a reservation may even have been unpinned. */
+	usage = page_counter_read(&pins->counter) - pins->reserved;
+	return max(usage, 0);
+}
+
+/**
+ * pins_cgroup_settle() - end the reservation of a request
+ * @pins: the cgroup that was charged
+ * @charged: how many pages pins_cgroup_try_charge() has charged in all
+ * @unused: how many of them were not used
+ *
+ * Only now do they show in pins.current and pins.peak: what a request reserves
+ * and then gives back, because another one in the same cgroup has pinned the
+ * same folios, was never pinned twice.
+ *
+ * Context: process context, between pins_cgroup_charge_begin() and _end().
+ */
+void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
+			unsigned long unused)
+{
+	struct pins_cgroup *p;
+
+	if (!charged)
 		return;
-	page_counter_uncharge(&pins->counter, nr_pages);
-	css_put_many(&pins->css, nr_pages);
+	if (unused)
+		page_counter_uncharge(&pins->counter, unused);
+
+	spin_lock(&pins->top->charge_lock);
+	for (p = pins; p; p = limited_parent(p)) {
+		unsigned long usage;
+
+		p->reserved -= charged;
+		usage = settled_usage(p);
+		if (usage > p->local_watermark) {
+			p->local_watermark = usage;
+			p->watermark = max(p->watermark, usage);
+		}
+	}
+	spin_unlock(&pins->top->charge_lock);
+
+	if (unused)
+		css_put_many(&pins->css, unused);
 }
 
 /**
@@ -368,9 +418,9 @@ void pins_cgroup_refused(struct pins_cgroup *limit)
 }
 
 /**
- * pins_cgroup_account() - add to the statistics of a cgroup
+ * pins_cgroup_account() - account for the pins of a request
  * @pins: the cgroup
- * @delta: what changes
+ * @delta: what they change in the statistics
  *
  * Context: any but NMI.
  */
@@ -387,29 +437,60 @@ void pins_cgroup_account(struct pins_cgroup *pins, const struct pins_delta *delt
 }
 
 /**
- * pins_cgroup_release() - account for pins that are gone, and uncharge them
- * @id: the number of the cgroup in their records
- * @nr_pages: how many pages are no longer held
- * @delta: what changes in the statistics
+ * pins_cgroup_from_id() - the cgroup that a record is about
+ * @id: the number in the record
  *
- * The pages that are to be uncharged keep the cgroup. If there are none, it may
- * be gone by now, but not its number: then the caller is in the RCU section in
- * which it found a record of the cgroup.
+ * It stays while one of its pages is charged. Else it may be gone, but no other
+ * takes its number as long as the RCU section lasts in which the record was seen.
  *
- * Context: any but NMI.
+ * Context: RCU read side.
+ * Return: the cgroup, or NULL if it is gone.
  */
-void pins_cgroup_release(u32 id, unsigned long nr_pages,
-			 const struct pins_delta *delta)
+struct pins_cgroup *pins_cgroup_from_id(u32 id)
 {
-	struct cgroup_subsys_state *css;
+	struct cgroup_subsys_state *css = css_from_id(id, &pins_cgrp_subsys);
 
-	rcu_read_lock();
-	css = css_from_id(id, &pins_cgrp_subsys);
-	if (css) {
-		pins_cgroup_account(css_pins(css), delta);
-		pins_cgroup_uncharge(css_pins(css), nr_pages);
-	}
-	rcu_read_unlock();
+	return css ? css_pins(css) : NULL;
+}
+
+/**
+ * pins_cgroup_uncharge() - uncharge pages
+ * @pins: the cgroup that was charged
+ * @nr_pages: how many pages
+ *
+ * Context: any but NMI. The pages still hold the cgroup, until they are handed
+ * to pins_cgroup_release().
+ */
+void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages)
+{
+	page_counter_uncharge(&pins->counter, nr_pages);
+}
+
+/**
+ * pins_cgroup_release() - account for pins that are gone, and let go of the cgroup
+ * @pins: the cgroup
+ * @type: what sort of memory it was
+ * @foreign: whether it was foreign
+ * @nr_pages: how many pages of it were uncharged
+ * @unpins: how many pins there were
+ *
+ * Context: any but NMI, RCU read side. @pins may be gone after that.
+ */
+void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
+			 bool foreign, unsigned long nr_pages,
+			 unsigned long unpins)
+{
+	int cpu = get_cpu(); /* as in pins_cgroup_account() */
+
+	this_cpu_sub(pins->stat_cpu->now[type], nr_pages);
+	if (foreign)
+		this_cpu_sub(pins->stat_cpu->now[PINS_FOREIGN], nr_pages);
+	this_cpu_add(pins->stat_cpu->now[PINS_UNPINS], unpins);
+	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	put_cpu();
+
+	if (nr_pages)
+		css_put_many(&pins->css, nr_pages);
 }
 
 /**
@@ -514,7 +595,13 @@ static int pins_stat_show(struct seq_file *sf, void *v)
 static u64 pins_current_read(struct cgroup_subsys_state *css,
 			     struct cftype *cft)
 {
-	return (u64)page_counter_read(&css_pins(css)->counter) * PAGE_SIZE;
+	struct pins_cgroup *pins = css_pins(css);
+	unsigned long usage;
+
+	spin_lock(&pins->top->charge_lock);
+	usage = settled_usage(pins);
+	spin_unlock(&pins->top->charge_lock);
+	return (u64)usage * PAGE_SIZE;
 }
 
 static int pins_max_show(struct seq_file *sf, void *v)
@@ -581,7 +668,10 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
 	return nbytes;
 }
 
-/* pins.peak works as memory.peak does, see peak_show() in mm/memcontrol.c. */
+/*
+ * pins.peak works as memory.peak does: each open file has the value from which
+ * it was reset, and all share the watermark that has grown since the last reset.
+ */
 #define OFP_PEAK_UNSET	((u64)-1)
 
 static int pins_peak_open(struct kernfs_open_file *of)
@@ -597,21 +687,24 @@ static void pins_peak_release(struct kernfs_open_file *of)
 
 	if (ofp->value == OFP_PEAK_UNSET)
 		return;
-	spin_lock(&pins->peaks_lock);
+	spin_lock(&pins->top->charge_lock);
 	list_del(&ofp->list);
-	spin_unlock(&pins->peaks_lock);
+	spin_unlock(&pins->top->charge_lock);
 }
 
 static int pins_peak_show(struct seq_file *sf, void *v)
 {
-	struct page_counter *counter = &css_pins(seq_css(sf))->counter;
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
 	struct cgroup_of_peak *ofp = of_peak(sf->private);
-	u64 peak, since = READ_ONCE(ofp->value);
+	u64 peak;
 
-	if (since == OFP_PEAK_UNSET)
-		peak = READ_ONCE(counter->watermark);
+	spin_lock(&pins->top->charge_lock);
+	if (ofp->value == OFP_PEAK_UNSET)
+		peak = pins->watermark;
 	else
-		peak = max_t(u64, since, READ_ONCE(counter->local_watermark));
+		peak = max_t(u64, ofp->value, pins->local_watermark);
+	spin_unlock(&pins->top->charge_lock);
+
 	seq_printf(sf, "%llu\n", peak * PAGE_SIZE);
 	return 0;
 }
@@ -621,22 +714,16 @@ static ssize_t pins_peak_write(struct kernfs_open_file *of, char *buf,
 {
 	struct pins_cgroup *pins = css_pins(of_css(of));
 	struct cgroup_of_peak *ofp = of_peak(of), *peer;
-	u64 usage;
 
-	spin_lock(&pins->peaks_lock);
-	usage = page_counter_read(&pins->counter);
-	/*
-	 * The other files that were reset share the local watermark: hand them
-	 * what it has reached for them before it starts anew.
-	 */
+	spin_lock(&pins->top->charge_lock);
+	/* The others get what they have seen before the watermark starts anew. */
 	list_for_each_entry(peer, &pins->peaks, list)
-		peer->value = max_t(u64, peer->value,
-				    pins->counter.local_watermark);
-	WRITE_ONCE(pins->counter.local_watermark, usage);
+		peer->value = max_t(u64, peer->value, pins->local_watermark);
+	pins->local_watermark = settled_usage(pins);
 	if (ofp->value == OFP_PEAK_UNSET)
 		list_add(&ofp->list, &pins->peaks);
-	WRITE_ONCE(ofp->value, usage);
-	spin_unlock(&pins->peaks_lock);
+	ofp->value = pins->local_watermark;
+	spin_unlock(&pins->top->charge_lock);
 	return nbytes;
 }
 

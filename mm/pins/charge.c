@@ -19,54 +19,52 @@
 #include <linux/mm.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
-#include <kunit/static_stub.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/pins.h>
 
 #include "internal.h"
 
-/**
- * pins_batch_flush() - uncharge what was released
- * @batch: left empty
- *
- * Context: any but NMI.
- */
-void pins_batch_flush(struct pins_batch *batch)
+/* Has the folio more pins than these? */
+static __always_inline bool pins_exceed(const struct pins_run *run)
 {
-	KUNIT_STATIC_STUB_REDIRECT(pins_batch_flush, batch);
-
-	if (!batch->id)
-		return;
-	pins_cgroup_release(batch->id, batch->nr_pages, &batch->delta);
-	*batch = (struct pins_batch){};
+	/* Usually there are not even the references for it. */
+	if (!run->large && (unsigned int)folio_ref_count(run->folio) <
+			   3 * GUP_PIN_COUNTING_BIAS / 2)
+		return false;
+	return pins_folio_pins(run->folio) > run->n;
 }
 
 /*
- * Count the pages of the folios in a request that its cgroup has not pinned
- * yet. Exact, unless somebody in the same cgroup pins or unpins them meanwhile.
+ * Count the pages of the folios in a request that its cgroup has not pinned yet.
+ *
+ * If @exact, each of them is looked up. A folio without other pins has normally
+ * no record, unless its last unpin is not quite done. Then it counts as new,
+ * which does not matter so long as there is room for it.
  */
-static int pins_count_new(struct pins_iter *it, u32 id, unsigned long *nr_new)
+static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
+			  unsigned long *nr_new)
 {
+	unsigned long new = 0;
 	struct pins_run run;
 	struct xarray seen;
+	bool anon = true, exceed;
 	int err = 0;
 
-	*nr_new = 0;
 	xa_init(&seen);
 	for (it->pos = 0; it->pos < it->nr; it->pos += run.n) {
 		run = pins_iter_run(it);
-		if (!pins_run_pinned(&run))
-			continue;
-
-		/*
-		 * Nearly always all pins of the folio are those of this run,
-		 * and nobody has a record. If there are others, it may also be
-		 * that it comes twice in this request.
-		 */
-		if (unlikely(pins_folio_pins(run.folio) > run.n)) {
-			if (pins_map_holds(run.folio, id))
+		if (run.large || !folio_test_anon(run.folio)) {
+			anon = false;
+			if (is_zero_folio(run.folio))
 				continue;
+		}
+
+		/* Other pins may be of this cgroup, or of this very request. */
+		exceed = pins_exceed(&run);
+		if (unlikely(exact || exceed) && pins_map_holds(run.folio, id))
+			continue;
+		if (unlikely(exceed)) {
 			err = xa_insert(&seen, folio_pfn(run.folio),
 					xa_mk_value(0), GFP_KERNEL);
 			if (err == -EBUSY)
@@ -74,8 +72,10 @@ static int pins_count_new(struct pins_iter *it, u32 id, unsigned long *nr_new)
 			if (err)
 				break;
 		}
-		*nr_new += folio_nr_pages(run.folio);
+		new += run_nr_pages(&run);
 	}
+	*nr_new = new;
+	it->anon = anon;
 	it->whole = !it->broken;
 	if (!xa_empty(&seen))
 		xa_destroy(&seen);
@@ -90,10 +90,11 @@ static int pins_try_charge(struct pins_iter *it, struct pins_cgroup *pins,
 			   bool exclusive, struct pins_cgroup **limit)
 {
 	struct pins_owner owner = { .pins = pins, .id = pins_cgroup_id(pins) };
+	unsigned long charged;
 	int err;
 
 	pins_cgroup_charge_begin(pins, exclusive);
-	err = pins_count_new(it, owner.id, &owner.reserved);
+	err = pins_count_new(it, owner.id, exclusive, &owner.reserved);
 	if (err)
 		goto end;
 	*limit = pins_cgroup_try_charge(pins, owner.reserved);
@@ -103,17 +104,20 @@ static int pins_try_charge(struct pins_iter *it, struct pins_cgroup *pins,
 		goto end;
 	}
 
+	charged = owner.reserved;
 	it->pos = 0;
 	while ((err = pins_map_add(it, &owner)) == -EDQUOT) {
 		/* The cgroup has lost its record of a folio since the count. */
-		unsigned long nr_pages = folio_nr_pages(pins_iter_run(it).folio);
+		unsigned long more = folio_nr_pages(pins_iter_run(it).folio) -
+				     owner.reserved;
 
-		*limit = pins_cgroup_try_charge(pins, nr_pages - owner.reserved);
+		*limit = pins_cgroup_try_charge(pins, more);
 		if (*limit) {
-			it->refused = nr_pages;
+			it->refused = more;
 			break;
 		}
-		owner.reserved = nr_pages;
+		owner.reserved += more;
+		charged += more;
 	}
 	pins_cgroup_account(pins, &owner.delta);
 	if (err) {
@@ -122,8 +126,7 @@ static int pins_try_charge(struct pins_iter *it, struct pins_cgroup *pins,
 		pins_map_remove(it, owner.id, &batch);
 		pins_batch_flush(&batch);
 	}
-	/* What turned out to be no longer new */
-	pins_cgroup_uncharge(pins, owner.reserved);
+	pins_cgroup_settle(pins, charged, owner.reserved);
 end:
 	pins_cgroup_charge_end(pins, exclusive);
 	return err;
@@ -190,23 +193,30 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	return err;
 }
 
-/**
- * pins_unpin_folio() - drop pins of a folio that may be charged
- * @folio: the folio
- * @refs: how many pins
- *
- * Context: any but NMI.
- * Return: how many references are left for the caller to drop.
- */
-int pins_unpin_folio(struct folio *folio, int refs)
+/* Drop the references that are left of a run. */
+static __always_inline void pins_put(const struct pins_run *run)
 {
-	struct pins_run run = { .folio = folio, .n = refs };
+	if (!put_devmap_managed_folio_refs(run->folio, run->n))
+		folio_put_refs(run->folio, run->n);
+}
+
+bool __pins_unpin_folio(struct folio *folio, int refs)
+{
+	struct pins_run run = {
+		.folio = folio,
+		.n = refs,
+		.large = folio_test_large(folio),
+	};
 	struct pins_batch batch = {};
 
+	if (is_zero_folio(folio))
+		return false;
+	node_stat_mod_folio(folio, NR_FOLL_PIN_RELEASED, refs);
 	pins_drop(&run);
 	pins_map_fit(folio, &batch);
 	pins_batch_flush(&batch);
-	return run.n;
+	pins_put(&run);
+	return true;
 }
 
 void __pins_unpin_pages(struct page **pages, unsigned long npages)
@@ -223,7 +233,6 @@ void __pins_unpin_pages(struct page **pages, unsigned long npages)
 		for (i = 0; i < nr; i++) {
 			struct folio *folio = run[i].folio;
 
-			/* Here, references left are as many as pins were. */
 			if (folio_pgdat(folio) != pgdat) {
 				if (pgdat)
 					mod_node_page_state(pgdat,
@@ -231,9 +240,8 @@ void __pins_unpin_pages(struct page **pages, unsigned long npages)
 				pgdat = folio_pgdat(folio);
 				released = 0;
 			}
-			released += run[i].n;
-			if (!put_devmap_managed_folio_refs(folio, run[i].n))
-				folio_put_refs(folio, run[i].n);
+			released += run[i].large ? run[i].n : 1;
+			pins_put(&run[i]);
 		}
 		if (pgdat)
 			mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, released);

@@ -12,18 +12,22 @@
 #include <linux/pins_cgroup.h>
 
 /**
- * struct pins_batch - pins of one cgroup that were released, to be uncharged
- * @id: the cgroup's number, 0 when there is nothing
- * @nr_pages: how many pages to uncharge; if there are any, they keep the cgroup.
- *	A batch without does not leave the RCU section in which it was filled.
- * @delta: what changes in its statistics
+ * struct pins_batch - pins of one sort and cgroup that were released
+ * @key: what their records have in common, 0 when there are none
+ * @uncharge: pages to uncharge before the leaf is unlocked
+ * @nr_pages: pages uncharged, which keep the cgroup until the batch is flushed
+ * @pins: the cgroup, once there are such pages
+ * @unpins: how many pins
  */
 struct pins_batch {
-	u32 id;
+	u64 key;
+	unsigned long uncharge;
 	unsigned long nr_pages;
-	struct pins_delta delta;
+	struct pins_cgroup *pins;
+	unsigned long unpins;
 };
 
+void pins_batch_uncharge(struct pins_batch *batch);
 void pins_batch_flush(struct pins_batch *batch);
 
 /* The most runs that are released together, and slots in a leaf of the map */
@@ -33,11 +37,18 @@ void pins_batch_flush(struct pins_batch *batch);
  * struct pins_run - neighbouring entries of a request that lie in one folio
  * @folio: the folio
  * @n: how many pins of it they are
+ * @large: whether it is large
  */
 struct pins_run {
 	struct folio *folio;
 	unsigned int n;
+	bool large;
 };
+
+static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
+{
+	return run->large ? folio_nr_pages(run->folio) : 1;
+}
 
 /**
  * struct pins_iter - walks the runs of a request
@@ -48,6 +59,8 @@ struct pins_run {
  * @whole: each run ends where its folio or the request does. Known when a walk
  *	from end to end has found no @broken one; later walks need not look.
  * @broken: a run ended before that
+ * @anon: each entry is an anonymous folio of one page, known likewise: by far
+ *	the most common request, and the most costly for its size
  * @refused: how many new pages a limit refused
  */
 struct pins_iter {
@@ -57,47 +70,72 @@ struct pins_iter {
 	unsigned long pos;
 	bool whole;
 	bool broken;
+	bool anon;
 	unsigned long refused;
 };
+
+/*
+ * How many of @most pages follow each other, counted from the first. Where struct
+ * pages are not contiguous they seem to end early, which does no harm.
+ */
+static __always_inline unsigned int pins_contiguous(struct page **pages,
+						    unsigned long most)
+{
+	struct page **p = pages + 1, **end = pages + most, *page = *pages + 1;
+
+	/* Huge pages spend most of their time here. */
+	while (end - p >= 4 && p[0] == page && p[1] == page + 1 &&
+	       p[2] == page + 2 && p[3] == page + 3) {
+		p += 4;
+		page += 4;
+	}
+	while (p < end && *p == page) {
+		p++;
+		page++;
+	}
+	return p - pages;
+}
 
 /* The run at the current position; entries without a folio have none. */
 static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 {
 	struct pins_run run = { .n = 1 };
-	unsigned long left, most;
-	struct page **pages;
+	unsigned long most;
 	struct page *page;
 
-	if (it->folios) {
+	if (unlikely(it->folios)) {
 		run.folio = it->folios[it->pos];
+		run.large = run.folio && folio_test_large(run.folio);
 		return run;
 	}
 
-	pages = it->pages + it->pos;
-	page = *pages;
+	page = it->pages[it->pos];
 	if (unlikely(!page))
 		return run;
 	run.folio = page_folio(page);
-	if (!folio_test_large(run.folio))
+	run.large = folio_test_large(run.folio);
+	if (likely(!run.large))
 		return run;
-
-	left = folio_nr_pages(run.folio) - folio_page_idx(run.folio, page);
-	most = min(it->nr - it->pos, left);
-	if (it->whole) {
-		run.n = most;
-		return run;
-	}
 
 	/*
 	 * Look at each page: some of a folio that is mapped by PTEs may have
-	 * been replaced. Where struct pages are not contiguous, a run ends
-	 * early, and the next one is of the same folio.
+	 * been replaced.
 	 */
-	while (run.n < most && pages[run.n] == page + run.n)
-		run.n++;
+	most = folio_nr_pages(run.folio) - folio_page_idx(run.folio, page);
+	most = min(it->nr - it->pos, most);
+	run.n = it->whole ? most : pins_contiguous(it->pages + it->pos, most);
 	if (run.n < most)
 		it->broken = true;
 	return run;
+}
+
+/* The same, of a request that is known to be @anon. */
+static __always_inline struct pins_run pins_iter_page(struct pins_iter *it)
+{
+	return (struct pins_run){
+		.folio = (struct folio *)it->pages[it->pos],
+		.n = 1,
+	};
 }
 
 /* GUP hands out the zero page as it is, without a pin. */
@@ -112,7 +150,7 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
  */
 static __always_inline void pins_drop(struct pins_run *run)
 {
-	if (folio_test_large(run->folio)) {
+	if (run->large) {
 		atomic_sub(run->n, &run->folio->_pincount);
 	} else {
 		folio_ref_sub(run->folio, run->n * GUP_PIN_COUNTING_BIAS - 1);

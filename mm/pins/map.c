@@ -87,6 +87,7 @@
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
+#include <kunit/static_stub.h>
 #include <trace/events/pins.h>
 
 #include "internal.h"
@@ -133,20 +134,12 @@ struct pins_leaf {
 	u64 slot[PINS_LEAF_SLOTS];
 };
 
-struct pins_map {
-	struct xarray leaves;
-	unsigned int order;	/* of what a slot stands for */
-};
-
-/* Leaves are paid for by the memory cgroup of the task that pins. */
-static struct pins_map pins_small = {
-	.leaves = XARRAY_INIT(pins_small.leaves, XA_FLAGS_ACCOUNT),
-};
-
-static struct pins_map pins_large = {
-	.leaves = XARRAY_INIT(pins_large.leaves, XA_FLAGS_ACCOUNT),
-	.order = PINS_LARGE_ORDER,
-};
+/*
+ * Leaves by the place of their first slot, for folios below PINS_LARGE_ORDER and
+ * for the others. The memory cgroup of the task that pins pays for them.
+ */
+static struct xarray pins_small = XARRAY_INIT(pins_small, XA_FLAGS_ACCOUNT);
+static struct xarray pins_large = XARRAY_INIT(pins_large, XA_FLAGS_ACCOUNT);
 
 static struct kmem_cache *pins_leaf_cache;
 
@@ -154,17 +147,18 @@ atomic_t pins_gate[1 << PINS_GATE_BITS];
 
 /* Where the records of a folio are. */
 struct pins_place {
-	struct pins_map *map;
+	struct xarray *map;
 	unsigned long index;
 	unsigned int slot;
 };
 
-static __always_inline struct pins_place pins_place(struct folio *folio)
+static __always_inline struct pins_place pins_place(struct folio *folio,
+						    bool large)
 {
 	struct pins_place place = { .map = &pins_small };
 	unsigned long pos = folio_pfn(folio);
 
-	if (folio_test_large(folio) && folio_order(folio) >= PINS_LARGE_ORDER) {
+	if (large && folio_order(folio) >= PINS_LARGE_ORDER) {
 		place.map = &pins_large;
 		pos >>= PINS_LARGE_ORDER;
 	}
@@ -187,6 +181,11 @@ unsigned int pins_folio_pins(struct folio *folio)
 	if (folio_test_large(folio))
 		return atomic_read(&folio->_pincount);
 
+	/* Nearly always too few references for a pin, mappings included */
+	refs = folio_ref_count(folio);
+	if (refs >= 0 && refs < GUP_PIN_COUNTING_BIAS / 2)
+		return 0;
+
 	/* In this order, what is unmapped in between is missing, not extra. */
 	refs = GUP_PIN_COUNTING_BIAS / 2 - folio_mapcount(folio);
 	smp_rmb();
@@ -204,18 +203,18 @@ static void pins_reap(struct work_struct *work)
 	struct pins_leaf *leaf, *next;
 
 	llist_for_each_entry_safe(leaf, next, empty, empty) {
-		struct pins_map *map = leaf->large ? &pins_large : &pins_small;
+		struct xarray *map = leaf->large ? &pins_large : &pins_small;
 		bool dead;
 
-		xa_lock(&map->leaves);
+		xa_lock(map);
 		raw_spin_lock_irq(&leaf->lock);
 		leaf->queued = false;
 		dead = !leaf->used;
 		leaf->dead = dead;
 		raw_spin_unlock_irq(&leaf->lock);
 		if (dead)
-			__xa_erase(&map->leaves, leaf->index);
-		xa_unlock(&map->leaves);
+			__xa_erase(map, leaf->index);
+		xa_unlock(map);
 
 		if (dead)
 			kfree_rcu(leaf, rcu);
@@ -227,20 +226,22 @@ static void pins_reap(struct work_struct *work)
  * A slot of the leaf has come into use. The slots of a leaf for small folios
  * share a bucket of the gate: count the leaf.
  */
-static __always_inline void leaf_get(struct pins_leaf *leaf, struct folio *folio)
+static __always_inline void leaf_get(struct pins_leaf *leaf, struct folio *folio,
+				     bool large)
 {
 	lockdep_assert_held(&leaf->lock);
-	if (leaf->large || !leaf->used)
+	if (!leaf->used || (large && leaf->large))
 		atomic_inc(pins_gate_of(folio));
 	leaf->used++;
 }
 
 /* A slot of the leaf is no longer in use. */
-static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio)
+static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio,
+				     bool large)
 {
 	lockdep_assert_held(&leaf->lock);
 	leaf->used--;
-	if (leaf->large || !leaf->used)
+	if (!leaf->used || (large && leaf->large))
 		atomic_dec(pins_gate_of(folio));
 	if (!leaf->used && !leaf->queued) {
 		leaf->queued = true;
@@ -261,7 +262,7 @@ static int leaf_create(struct pins_place *place)
 	leaf->index = place->index;
 	leaf->large = place->map == &pins_large;
 
-	old = xa_cmpxchg(&place->map->leaves, place->index, NULL, leaf, GFP_KERNEL);
+	old = xa_cmpxchg(place->map, place->index, NULL, leaf, GFP_KERNEL);
 	if (old)
 		kmem_cache_free(pins_leaf_cache, leaf);
 	return xa_err(old);
@@ -269,12 +270,13 @@ static int leaf_create(struct pins_place *place)
 
 static enum pins_stat_item pins_type(struct folio *folio)
 {
-	if (folio_is_zone_device(folio))
-		return PINS_DEVICE;
 	if (folio_test_hugetlb(folio))
 		return PINS_HUGETLB;
+	/* GUP moves anonymous device memory to the host first. */
 	if (folio_test_anon(folio))
 		return PINS_ANON;
+	if (folio_is_zone_device(folio))
+		return PINS_DEVICE;
 	/* Not by the mapping, which truncation may take away */
 	if (folio_test_swapbacked(folio))
 		return PINS_SHMEM;
@@ -294,61 +296,114 @@ static __always_inline bool pins_foreign(struct folio *folio,
 }
 
 /* Make a record of a folio that is new to its owner, from the reservation. */
-static __always_inline u64 rec_new(struct folio *folio, unsigned int n,
-				   struct pins_owner *owner)
+static __always_inline u64 rec_new(const struct pins_run *run,
+				   struct pins_owner *owner, bool anon)
 {
-	long nr_pages = folio_nr_pages(folio);
-	enum pins_stat_item type = pins_type(folio);
+	enum pins_stat_item type = anon ? PINS_ANON : pins_type(run->folio);
+	long nr_pages = run_nr_pages(run);
 	u64 rec;
 
 	rec = FIELD_PREP(REC_TYPE, type) | FIELD_PREP(REC_ID, owner->id) |
-	      FIELD_PREP(REC_COUNT, n);
+	      FIELD_PREP(REC_COUNT, run->n);
 	owner->reserved -= nr_pages;
 	owner->delta.stat[type] += nr_pages;
-	if (pins_foreign(folio, owner)) {
+	if (pins_foreign(run->folio, owner)) {
 		rec |= REC_FOREIGN;
 		owner->delta.stat[PINS_FOREIGN] += nr_pages;
 	}
 	if (trace_pins_charge_enabled())
-		trace_pins_charge(pins_cgroup_ino(owner->id), folio_pfn(folio),
-				  folio_order(folio));
+		trace_pins_charge(pins_cgroup_ino(owner->id),
+				  folio_pfn(run->folio), folio_order(run->folio));
 	return rec;
 }
 
-/* Take up to @n pins from a record, which is 0 when none are left. */
-static u64 rec_take(u64 rec, unsigned int n, struct folio *folio,
-		    struct pins_batch *batch)
+/*
+ * Take up to @n pins from a record, which is 0 when none are left. The leaf is
+ * locked, and stays so until the folio is uncharged: see batch_uncharge().
+ */
+static __always_inline u64 rec_take(u64 rec, u64 n, struct folio *folio,
+				    struct pins_batch *batch)
 {
-	u32 id = FIELD_GET(REC_ID, rec);
-	long nr_pages = folio_nr_pages(folio);
+	u64 key = rec & ~REC_COUNT;
 
-	if (batch->id != id) {
+	if (unlikely(batch->key != key)) {
 		pins_batch_flush(batch);
-		batch->id = id;
+		batch->key = key;
 	}
-	if (n < FIELD_GET(REC_COUNT, rec)) {
-		batch->delta.stat[PINS_UNPINS] += n;
+	if (unlikely(n < FIELD_GET(REC_COUNT, rec))) {
+		batch->unpins += n;
 		return rec - FIELD_PREP(REC_COUNT, n);
 	}
-	batch->delta.stat[PINS_UNPINS] += FIELD_GET(REC_COUNT, rec);
-	batch->nr_pages += nr_pages;
-	batch->delta.stat[FIELD_GET(REC_TYPE, rec)] -= nr_pages;
-	if (rec & REC_FOREIGN)
-		batch->delta.stat[PINS_FOREIGN] -= nr_pages;
+	batch->unpins += FIELD_GET(REC_COUNT, rec);
+	batch->uncharge += folio_nr_pages(folio);
 	if (trace_pins_uncharge_enabled())
-		trace_pins_uncharge(pins_cgroup_ino(id), folio_pfn(folio),
-				    folio_order(folio));
+		trace_pins_uncharge(pins_cgroup_ino(FIELD_GET(REC_ID, key)),
+				    folio_pfn(folio), folio_order(folio));
 	return 0;
 }
 
 /*
- * Let a batch out of the RCU section. A record that has pins left does not keep
- * the cgroup, once its leaf is unlocked: see pins_cgroup_release().
+ * To be called before the leaf is unlocked: whoever finds that a folio has no
+ * record any more must also find that its pages are there to be charged. The
+ * rest of pins_batch_flush() can wait.
+ */
+static __always_inline void batch_uncharge(struct pins_batch *batch)
+{
+	if (batch->uncharge)
+		pins_batch_uncharge(batch);
+}
+
+/*
+ * To be called before the RCU section ends. A record that has pins left does
+ * not keep its cgroup once the leaf is unlocked, so that a batch which has not
+ * uncharged anything would be left with a number that may mean nothing.
  */
 static __always_inline void batch_settle(struct pins_batch *batch)
 {
-	if (batch->id && !batch->nr_pages)
+	if (batch->key && !batch->pins)
 		pins_batch_flush(batch);
+}
+
+/**
+ * pins_batch_uncharge() - uncharge what has lost its records
+ * @batch: the batch that it is in
+ *
+ * Context: any but NMI; in an RCU section, the leaf is locked.
+ */
+void pins_batch_uncharge(struct pins_batch *batch)
+{
+	KUNIT_STATIC_STUB_REDIRECT(pins_batch_uncharge, batch);
+
+	/* These pages hold their cgroup until the batch is flushed. */
+	if (!batch->pins)
+		batch->pins = pins_cgroup_from_id(FIELD_GET(REC_ID, batch->key));
+	pins_cgroup_uncharge(batch->pins, batch->uncharge);
+	batch->nr_pages += batch->uncharge;
+	batch->uncharge = 0;
+}
+
+/**
+ * pins_batch_flush() - account for what was released, and let go of its cgroup
+ * @batch: left empty
+ *
+ * Context: any but NMI.
+ */
+void pins_batch_flush(struct pins_batch *batch)
+{
+	KUNIT_STATIC_STUB_REDIRECT(pins_batch_flush, batch);
+
+	if (!batch->key)
+		return;
+	batch_uncharge(batch);
+	rcu_read_lock();
+	if (!batch->pins)
+		batch->pins = pins_cgroup_from_id(FIELD_GET(REC_ID, batch->key));
+	if (batch->pins)
+		pins_cgroup_release(batch->pins, FIELD_GET(REC_TYPE, batch->key),
+				    batch->key & REC_FOREIGN, batch->nr_pages,
+				    batch->unpins);
+	rcu_read_unlock();
+	*batch = (struct pins_batch){};
 }
 
 static struct pins_list *slot_list(u64 slot)
@@ -388,9 +443,13 @@ static void slot_tidy(u64 *slot)
 	kfree_rcu(list, rcu);
 }
 
-/* Lower the records of a folio that has several to fit its pins. */
-static void slot_fit_list(u64 *slot, struct folio *folio, unsigned int pins,
-			  struct pins_batch *batch)
+/*
+ * Lower the records of a folio that has several to fit so many pins: that of
+ * cgroup @id first, but not below @keep.
+ */
+static noinline void slot_fit_list(u64 *slot, struct folio *folio,
+				   unsigned int pins, u32 id, unsigned int keep,
+				   struct pins_batch *batch)
 {
 	struct pins_list *list = slot_list(*slot);
 	u64 sum = 0, excess;
@@ -403,13 +462,13 @@ static void slot_fit_list(u64 *slot, struct folio *folio, unsigned int pins,
 		return;
 	excess = sum - pins;
 
-	rec = slot_find(slot, pins_attribution());
+	rec = slot_find(slot, id);
 	for (i = 0; excess; rec = &list->rec[i++]) {
-		u64 n;
+		u64 n = rec ? FIELD_GET(REC_COUNT, *rec) : 0;
 
-		if (!rec)
-			continue;
-		n = min(excess, FIELD_GET(REC_COUNT, *rec));
+		if (n && FIELD_GET(REC_ID, *rec) == id)
+			n -= keep;
+		n = min(n, excess);
 		if (!n)
 			continue;
 		excess -= n;
@@ -419,8 +478,8 @@ static void slot_fit_list(u64 *slot, struct folio *folio, unsigned int pins,
 }
 
 /*
- * Lower the records of a folio to fit so many pins. An empty slot stays so,
- * one that has become empty is left to the caller's leaf_put().
+ * Lower the records of a folio to fit so many pins. A slot that becomes empty
+ * is left to the caller's leaf_put().
  */
 static __always_inline void slot_fit(u64 *slot, struct folio *folio,
 				     unsigned int pins, struct pins_batch *batch)
@@ -428,7 +487,8 @@ static __always_inline void slot_fit(u64 *slot, struct folio *folio,
 	u64 count;
 
 	if (unlikely(*slot & REC_LIST)) {
-		slot_fit_list(slot, folio, pins, batch);
+		/* From whose pins these probably were, then from whoever has some */
+		slot_fit_list(slot, folio, pins, pins_attribution(), 0, batch);
 		return;
 	}
 	count = FIELD_GET(REC_COUNT, *slot);
@@ -480,32 +540,123 @@ static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
 			     struct pins_owner *owner, struct pins_list **spare,
 			     struct pins_batch *batch)
 {
-	struct folio *folio = run->folio;
-	unsigned int pins = pins_folio_pins(folio);
-	u64 *rec;
+	unsigned int pins = pins_folio_pins(run->folio);
+	u64 *rec = slot_find(slot, owner->id);
 
-	/* Ours are not recorded: what others have must fit without. */
-	slot_fit(slot, folio, pins - min(pins, run->n), batch);
-	rec = slot_find(slot, owner->id);
 	if (rec) {
+		/*
+		 * Add before lowering to fit, so that a record whose last pin
+		 * is just being dropped by somebody else serves the new one:
+		 * to pin again what is pinned needs no room under the limit.
+		 */
 		*rec += FIELD_PREP(REC_COUNT, run->n);
+		pins = max(pins, run->n);
+		if (slot_list(*slot))
+			slot_fit_list(slot, run->folio, pins, owner->id, run->n,
+				      batch);
+		else
+			slot_fit(slot, run->folio, pins, batch);
 		return 0;
 	}
 
-	if (owner->reserved < folio_nr_pages(folio)) {
+	/* Ours are not recorded: what others have must fit without. */
+	slot_fit(slot, run->folio, pins - min(pins, run->n), batch);
+
+	if (owner->reserved < run_nr_pages(run)) {
 		if (!*slot)
-			leaf_put(leaf, folio);
+			leaf_put(leaf, run->folio, run->large);
 		return -EDQUOT;
 	}
 	if (!*slot) {
-		*slot = rec_new(folio, run->n, owner);
+		*slot = rec_new(run, owner, false);
 		return 0;
 	}
 	if (slot_grow(slot, spare))
 		return -ENOSPC;
-	slot_list(*slot)->rec[slot_list(*slot)->nr++] =
-		rec_new(folio, run->n, owner);
+	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(run, owner, false);
 	return 0;
+}
+
+/* As pins_map_add(), with @anon for @it->anon, which is constant here. */
+static __always_inline int map_add(struct pins_iter *it,
+				   struct pins_owner *owner, const bool anon)
+{
+	struct pins_list *spare = NULL;
+	struct pins_batch batch = {};
+	unsigned long start = it->pos;
+	int err = 0;
+
+	while (!err && it->pos < it->nr) {
+		unsigned int budget = PINS_BATCH;
+		struct pins_place place;
+		struct pins_leaf *leaf;
+		unsigned long flags;
+		struct pins_run run;
+
+		run = anon ? pins_iter_page(it) : pins_iter_run(it);
+		if (!anon && !pins_run_pinned(&run)) {
+			it->pos += run.n;
+			continue;
+		}
+		place = pins_place(run.folio, run.large);
+
+		rcu_read_lock();
+		leaf = xa_load(place.map, place.index);
+		if (!leaf)
+			goto no_leaf;
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		if (leaf->dead) {
+			raw_spin_unlock_irqrestore(&leaf->lock, flags);
+			goto no_leaf;
+		}
+		do {
+			u64 *slot = &leaf->slot[place.slot];
+			struct pins_place next;
+
+			if (unlikely(*slot)) {
+				err = slot_add(leaf, slot, &run, owner, &spare,
+					       &batch);
+				if (err)
+					break;
+			} else if (unlikely(owner->reserved < run_nr_pages(&run))) {
+				err = -EDQUOT;
+				break;
+			} else {
+				*slot = rec_new(&run, owner, anon);
+				leaf_get(leaf, run.folio, run.large);
+			}
+
+			it->pos += run.n;
+			if (!anon)
+				owner->delta.stat[PINS_PINS] += run.n;
+			if (it->pos == it->nr || !--budget)
+				break;
+			run = anon ? pins_iter_page(it) : pins_iter_run(it);
+			if (!anon && !pins_run_pinned(&run))
+				break;
+			next = pins_place(run.folio, run.large);
+			if (next.map != place.map || next.index != place.index)
+				break;
+			place.slot = next.slot;
+		} while (true);
+		batch_uncharge(&batch);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		batch_settle(&batch);
+		rcu_read_unlock();
+
+		if (err == -ENOSPC)
+			err = spare_grow(&spare);
+		continue;
+no_leaf:
+		rcu_read_unlock();
+		err = leaf_create(&place);
+	}
+
+	if (anon)
+		owner->delta.stat[PINS_PINS] += it->pos - start;
+	kfree(spare);
+	pins_batch_flush(&batch);
+	return err;
 }
 
 /**
@@ -523,89 +674,19 @@ static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
  */
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 {
-	struct pins_list *spare = NULL;
-	struct pins_batch batch = {};
-	struct pins_run run;
-	int err = 0;
-
-	while (!err && it->pos < it->nr) {
-		unsigned int budget = PINS_BATCH;
-		struct pins_place place;
-		struct pins_leaf *leaf;
-		unsigned long flags;
-
-		run = pins_iter_run(it);
-		if (!pins_run_pinned(&run)) {
-			it->pos += run.n;
-			continue;
-		}
-		place = pins_place(run.folio);
-
-		rcu_read_lock();
-		leaf = xa_load(&place.map->leaves, place.index);
-		if (!leaf)
-			goto no_leaf;
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		if (leaf->dead) {
-			raw_spin_unlock_irqrestore(&leaf->lock, flags);
-			goto no_leaf;
-		}
-		do {
-			u64 *slot = &leaf->slot[place.slot];
-			struct pins_place next;
-
-			if (unlikely(*slot)) {
-				err = slot_add(leaf, slot, &run, owner, &spare,
-					       &batch);
-				if (err)
-					break;
-			} else if (owner->reserved < folio_nr_pages(run.folio)) {
-				err = -EDQUOT;
-				break;
-			} else {
-				*slot = rec_new(run.folio, run.n, owner);
-				leaf_get(leaf, run.folio);
-			}
-			owner->delta.stat[PINS_PINS] += run.n;
-
-			it->pos += run.n;
-			if (it->pos == it->nr || !--budget)
-				break;
-			run = pins_iter_run(it);
-			if (!pins_run_pinned(&run))
-				break;
-			next = pins_place(run.folio);
-			if (next.map != place.map || next.index != place.index)
-				break;
-			place.slot = next.slot;
-		} while (true);
-		raw_spin_unlock_irqrestore(&leaf->lock, flags);
-		batch_settle(&batch);
-		rcu_read_unlock();
-
-		if (err == -ENOSPC)
-			err = spare_grow(&spare);
-		continue;
-no_leaf:
-		rcu_read_unlock();
-		err = leaf_create(&place);
-	}
-
-	kfree(spare);
-	pins_batch_flush(&batch);
-	return err;
+	return it->anon ? map_add(it, owner, true) : map_add(it, owner, false);
 }
 
 /* Lower the records in a slot to fit the pins of its folio. */
 static __always_inline void leaf_fit(struct pins_leaf *leaf, u64 *slot,
-				     struct folio *folio,
+				     struct folio *folio, bool large,
 				     struct pins_batch *batch)
 {
 	if (!*slot)
 		return;
 	slot_fit(slot, folio, pins_folio_pins(folio), batch);
 	if (!*slot)
-		leaf_put(leaf, folio);
+		leaf_put(leaf, folio, large);
 }
 
 /**
@@ -627,18 +708,23 @@ unsigned int pins_map_unpin(struct pins_iter *it, struct pins_run *put,
 	while (it->pos < it->nr && nr < PINS_BATCH) {
 		struct pins_run run = pins_iter_run(it);
 		struct pins_place place, next;
-		struct pins_leaf *leaf;
+		struct pins_leaf *leaf = NULL;
 		unsigned long flags;
 
 		if (!pins_run_pinned(&run)) {
 			it->pos += run.n;
 			continue;
 		}
-		place = pins_place(run.folio);
-		leaf = xa_load(&place.map->leaves, place.index);
+		if (pins_tracked(run.folio)) {
+			place = pins_place(run.folio, run.large);
+			leaf = xa_load(place.map, place.index);
+		}
 		if (!leaf) {
 			it->pos += run.n;
-			pins_drop(&run);
+			if (run.large)
+				atomic_sub(run.n, &run.folio->_pincount);
+			else
+				run.n *= GUP_PIN_COUNTING_BIAS;
 			put[nr++] = run;
 			continue;
 		}
@@ -649,18 +735,20 @@ unsigned int pins_map_unpin(struct pins_iter *it, struct pins_run *put,
 			it->pos += run.n;
 			pins_drop(&run);
 			put[nr++] = run;
-			leaf_fit(leaf, &leaf->slot[place.slot], run.folio, batch);
+			leaf_fit(leaf, &leaf->slot[place.slot], run.folio,
+				 run.large, batch);
 
 			if (it->pos == it->nr || nr == PINS_BATCH)
 				break;
 			run = pins_iter_run(it);
 			if (!pins_run_pinned(&run))
 				break;
-			next = pins_place(run.folio);
+			next = pins_place(run.folio, run.large);
 			if (next.map != place.map || next.index != place.index)
 				break;
 			place.slot = next.slot;
 		} while (true);
+		batch_uncharge(batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
 	batch_settle(batch);
@@ -690,10 +778,10 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 		run = pins_iter_run(it);
 		if (!pins_run_pinned(&run))
 			continue;
-		place = pins_place(run.folio);
+		place = pins_place(run.folio, run.large);
 
 		rcu_read_lock();
-		leaf = xa_load(&place.map->leaves, place.index);
+		leaf = xa_load(place.map, place.index);
 		if (leaf) {
 			raw_spin_lock_irqsave(&leaf->lock, flags);
 			slot = &leaf->slot[place.slot];
@@ -704,8 +792,9 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 				if (slot_list(*slot))
 					slot_tidy(slot);
 				if (!*slot)
-					leaf_put(leaf, run.folio);
+					leaf_put(leaf, run.folio, run.large);
 			}
+			batch_uncharge(batch);
 			raw_spin_unlock_irqrestore(&leaf->lock, flags);
 		}
 		batch_settle(batch);
@@ -722,15 +811,17 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
  */
 void pins_map_fit(struct folio *folio, struct pins_batch *batch)
 {
-	struct pins_place place = pins_place(folio);
+	bool large = folio_test_large(folio);
+	struct pins_place place = pins_place(folio, large);
 	struct pins_leaf *leaf;
 	unsigned long flags;
 
 	rcu_read_lock();
-	leaf = xa_load(&place.map->leaves, place.index);
+	leaf = xa_load(place.map, place.index);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		leaf_fit(leaf, &leaf->slot[place.slot], folio, batch);
+		leaf_fit(leaf, &leaf->slot[place.slot], folio, large, batch);
+		batch_uncharge(batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
 	batch_settle(batch);
@@ -746,13 +837,13 @@ void pins_map_fit(struct folio *folio, struct pins_batch *batch)
  */
 bool pins_map_holds(struct folio *folio, u32 id)
 {
-	struct pins_place place = pins_place(folio);
+	struct pins_place place = pins_place(folio, folio_test_large(folio));
 	struct pins_leaf *leaf;
 	unsigned long flags;
 	bool ret = false;
 
 	rcu_read_lock();
-	leaf = xa_load(&place.map->leaves, place.index);
+	leaf = xa_load(place.map, place.index);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
 		ret = slot_find(&leaf->slot[place.slot], id);
@@ -766,20 +857,17 @@ bool pins_map_holds(struct folio *folio, u32 id)
 /* How many folios have records, for tests that look for leaks. */
 static int pins_records_get(void *data, u64 *val)
 {
-	struct pins_map *map = &pins_small;
+	struct xarray * const maps[] = { &pins_small, &pins_large };
 	struct pins_leaf *leaf;
 	unsigned long index;
+	int i;
 
 	*val = 0;
-again:
 	rcu_read_lock();
-	xa_for_each(&map->leaves, index, leaf)
-		*val += READ_ONCE(leaf->used);
+	for (i = 0; i < ARRAY_SIZE(maps); i++)
+		xa_for_each(maps[i], index, leaf)
+			*val += READ_ONCE(leaf->used);
 	rcu_read_unlock();
-	if (map == &pins_small) {
-		map = &pins_large;
-		goto again;
-	}
 	return 0;
 }
 

@@ -24,14 +24,24 @@ struct pins_test {
 	struct page *pages[TEST_PAGES];
 };
 
+static void test_uncharge(struct pins_batch *batch)
+{
+	struct pins_test *t = current->kunit_test->priv;
+
+	atomic_long_sub(batch->uncharge,
+			&t->charged[FIELD_GET(REC_ID, batch->key)]);
+	batch->nr_pages += batch->uncharge;
+	batch->uncharge = 0;
+}
+
 static void test_flush(struct pins_batch *batch)
 {
 	struct pins_test *t = current->kunit_test->priv;
 
-	if (!batch->id)
+	if (!batch->key)
 		return;
-	atomic_long_sub(batch->nr_pages, &t->charged[batch->id]);
-	atomic_long_sub(batch->delta.stat[PINS_UNPINS], &t->pins[batch->id]);
+	test_uncharge(batch);
+	atomic_long_sub(batch->unpins, &t->pins[FIELD_GET(REC_ID, batch->key)]);
 	*batch = (struct pins_batch){};
 }
 
@@ -107,7 +117,10 @@ static int pins_map_test_init(struct kunit *test)
 		t->pages[i] = alloc_page(GFP_KERNEL);
 		KUNIT_ASSERT_NOT_NULL(test, t->pages[i]);
 	}
+	kunit_activate_static_stub(test, pins_batch_uncharge, test_uncharge);
 	kunit_activate_static_stub(test, pins_batch_flush, test_flush);
+	/* As if there were a cgroup */
+	static_branch_inc(&pins_key);
 	return 0;
 }
 
@@ -118,6 +131,7 @@ static void pins_map_test_exit(struct kunit *test)
 	u64 records;
 	int i;
 
+	static_branch_dec(&pins_key);
 	for (i = 0; i < TEST_IDS; i++) {
 		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->charged[i]), 0);
 		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->pins[i]), 0);
@@ -175,9 +189,7 @@ static void pins_test_grouping(struct kunit *test)
 		test_unpin(t->pages + i, 1);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), TEST_PAGES / 2);
 	for (i = 0; i < TEST_PAGES; i += 2) {
-		struct folio *folio = page_folio(t->pages[i]);
-
-		folio_put_refs(folio, pins_unpin_folio(folio, 1));
+		KUNIT_EXPECT_TRUE(test, __pins_unpin_folio(page_folio(t->pages[i]), 1));
 	}
 }
 
@@ -322,13 +334,13 @@ static void pins_test_reap(struct kunit *test)
 
 	test_pin(t, 1, t->pages, TEST_PAGES);
 	test_unpin(t->pages, TEST_PAGES);
-	KUNIT_EXPECT_FALSE(test, xa_empty(&pins_small.leaves));
+	KUNIT_EXPECT_FALSE(test, xa_empty(&pins_small));
 	test_pin(t, 1, t->pages, 1);
 	flush_delayed_work(&pins_reap_work);
 	KUNIT_EXPECT_TRUE(test, pins_map_holds(page_folio(t->pages[0]), 1));
 	test_unpin(t->pages, 1);
 	flush_delayed_work(&pins_reap_work);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&pins_small.leaves));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&pins_small));
 }
 
 #define TEST_THREADS	4
