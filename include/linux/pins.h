@@ -19,21 +19,32 @@
 DECLARE_STATIC_KEY_FALSE(pins_key);
 
 /*
- * How many records the pin map holds for the folios of a bucket, so that an
- * unpin or a free can tell with one load that the map does not know the folio.
+ * Whether the pin map may hold a record of the folios of a bucket, so that an
+ * unpin can tell with one load that it does not.
  *
- * A pin adds its record before its caller gets the page, so whoever releases
- * that pin sees a count above zero. Everybody else may see a stale zero: a pin
- * that was never recorded has nothing to release.
+ * Whoever drops a pin looks here afterwards, with a full barrier in between, be
+ * the pin a long-term one or not: if it is the last one, a charge of the folio
+ * ends with it. A record is added by somebody who holds a pin, and counted here
+ * before that pin is dropped, again with a full barrier in between. So of two
+ * that drop their pins, the one that finds the gate closed is seen to have done
+ * so by the other, when it counts the pins that are left.
  */
 #define PINS_GATE_BITS	12
 extern atomic_t pins_gate[1 << PINS_GATE_BITS];
 
-/* 512 neighbouring struct pages (2 MB of 4 kB pages) share a bucket. */
+/*
+ * The first page of each 512 decides, by its number. Where struct pages lie in
+ * one aligned array, dividing the address does the same and is cheaper.
+ */
 static __always_inline atomic_t *pins_gate_of(const struct folio *folio)
 {
-	unsigned long block = (unsigned long)folio / (512 * sizeof(struct page));
+	unsigned long block;
 
+	if (IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP) &&
+	    !(sizeof(struct page) & (sizeof(struct page) - 1)))
+		block = (unsigned long)folio / (512 * sizeof(struct page));
+	else
+		block = page_to_pfn(&folio->page) / 512;
 	return &pins_gate[block % (1 << PINS_GATE_BITS)];
 }
 
@@ -42,17 +53,10 @@ static __always_inline bool pins_enabled(void)
 	return static_branch_unlikely(&pins_key);
 }
 
-/* May the pin map hold a record of this folio? */
-static __always_inline bool pins_tracked(const struct folio *folio)
-{
-	return pins_enabled() && unlikely(atomic_read(pins_gate_of(folio)));
-}
-
 long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
 long __pins_charge_folios(struct folio **folios, long nr);
-bool __pins_unpin_folio(struct folio *folio, int refs);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
-void __pins_folio_freed(struct folio *folio);
+void __pins_unpinned(struct folio *folio, bool large);
 
 /**
  * pins_charge_pages() - charge long-term pins that were just taken
@@ -91,29 +95,29 @@ static __always_inline long pins_charge_folios(struct folio **folios, long nr)
 }
 
 /**
- * pins_unpin_folio() - release pins of a folio
- * @folio: the folio
- * @refs: how many pins
+ * pins_unpinned() - uncharge a folio that has just lost pins, if it is charged
+ * @folio: the folio, which may have been freed meanwhile unless @large
+ * @large: whether it is a large folio; then references are still held
  *
  * Context: any but NMI.
- * Return: whether they were released; if not, they are not charged, and the
- * caller has to do it.
  */
-static __always_inline bool pins_unpin_folio(struct folio *folio, int refs)
+static __always_inline void pins_unpinned(struct folio *folio, bool large)
 {
-	return pins_tracked(folio) && __pins_unpin_folio(folio, refs);
+	if (!pins_enabled())
+		return;
+	smp_mb__after_atomic(); /* see pins_gate */
+	if (unlikely(atomic_read(pins_gate_of(folio))))
+		__pins_unpinned(folio, large);
 }
 
 /**
- * pins_unpin_pages() - release an array of pins together
+ * pins_unpin_pages() - drop an array of pins, and uncharge them together
  * @pages: the pages, some of which may be NULL
  * @npages: how many
  *
- * Saves the cost of uncharging each page on its own.
- *
  * Context: any but NMI.
- * Return: whether the pins were released; if not, nothing is charged, and the
- * caller has to do it.
+ * Return: whether the pins were dropped. If not, nothing was charged when they
+ * were asked for, and the caller has to drop them.
  */
 static __always_inline bool pins_unpin_pages(struct page **pages,
 					     unsigned long npages)
@@ -132,8 +136,8 @@ static __always_inline bool pins_unpin_pages(struct page **pages,
  */
 static __always_inline void pins_folio_freed(struct folio *folio)
 {
-	if (pins_tracked(folio))
-		__pins_folio_freed(folio);
+	if (pins_enabled() && unlikely(atomic_read(pins_gate_of(folio))))
+		__pins_unpinned(folio, folio_test_large(folio));
 }
 
 #else /* !CONFIG_CGROUP_PINS */
@@ -149,9 +153,8 @@ static inline long pins_charge_folios(struct folio **folios, long nr)
 	return nr;
 }
 
-static inline bool pins_unpin_folio(struct folio *folio, int refs)
+static inline void pins_unpinned(struct folio *folio, bool large)
 {
-	return false;
 }
 
 static inline bool pins_unpin_pages(struct page **pages, unsigned long npages)

@@ -56,10 +56,10 @@ u32 pins_cgroup_id(struct pins_cgroup *pins);
 u64 pins_cgroup_ino(u32 id);
 bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg);
 
-void pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
+int pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
 void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive);
 struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
-					   unsigned long nr_pages);
+					   unsigned long nr_pages, bool *final);
 void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
 			unsigned long unused);
 void pins_cgroup_refused(struct pins_cgroup *limit);

@@ -38,21 +38,51 @@ static struct pins_tree *pins_tree_grow(struct kunit *test, unsigned long top,
 	return tree;
 }
 
+static struct pins_cgroup *test_try_charge(struct pins_cgroup *pins,
+					   unsigned long nr_pages)
+{
+	bool final;
+
+	return pins_cgroup_try_charge(pins, nr_pages, &final);
+}
+
+/* What others have reserved does not refuse a request for good. */
+static void pins_test_final(struct kunit *test)
+{
+	struct pins_tree *tree = pins_tree_grow(test, 10, 10, 10);
+	bool final = false;
+
+	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 6));
+	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 5, &final),
+			    &tree->leaf);
+	KUNIT_EXPECT_FALSE(test, final);
+	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 11, &final),
+			    &tree->leaf);
+	KUNIT_EXPECT_TRUE(test, final);
+
+	final = false;
+	pins_cgroup_settle(&tree->leaf, 6, 0);
+	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 5, &final),
+			    &tree->leaf);
+	KUNIT_EXPECT_TRUE(test, final);
+	pins_cgroup_uncharge(&tree->leaf, 6);
+}
+
 /* A refusal names the limit in the way and leaves no trace, pins.peak included. */
 static void pins_test_refusal(struct kunit *test)
 {
 	struct pins_tree *tree = pins_tree_grow(test, 10, PAGE_COUNTER_MAX, 20);
 
-	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 21),
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 21),
 			    &tree->leaf);
-	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 11),
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 11),
 			    &tree->top);
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->leaf.counter), 0);
 	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
 
-	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 10));
+	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 10));
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 10);
-	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->child, 1),
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->child, 1),
 			    &tree->top);
 
 	/* Three of them were not used, and were never there to be seen. */
@@ -71,17 +101,17 @@ static void pins_test_lowered(struct kunit *test)
 {
 	struct pins_tree *tree = pins_tree_grow(test, 10, 10, 10);
 
-	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 10));
+	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 10));
 	tree->child.counter.max = 5;
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->leaf.counter), 10);
-	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 1),
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 1),
 			    &tree->leaf);
 	/* Nothing new is never refused. */
-	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 0));
+	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 0));
 	pins_cgroup_settle(&tree->leaf, 10, 0);
 	pins_cgroup_uncharge(&tree->leaf, 6);
-	KUNIT_EXPECT_NULL(test, pins_cgroup_try_charge(&tree->leaf, 1));
-	KUNIT_EXPECT_PTR_EQ(test, pins_cgroup_try_charge(&tree->leaf, 1),
+	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 1));
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 1),
 			    &tree->child);
 }
 
@@ -98,7 +128,7 @@ static int pins_charger_thread(void *data)
 	int i;
 
 	for (i = 0; i < 20000; i++) {
-		if (pins_cgroup_try_charge(c->pins, c->nr_pages)) {
+		if (test_try_charge(c->pins, c->nr_pages)) {
 			c->refused++;
 			continue;
 		}
@@ -188,6 +218,7 @@ static void pins_test_parse(struct kunit *test)
 static struct kunit_case pins_cgroup_test_cases[] = {
 	KUNIT_CASE(pins_test_refusal),
 	KUNIT_CASE(pins_test_lowered),
+	KUNIT_CASE(pins_test_final),
 	KUNIT_CASE_SLOW(pins_test_fair),
 	KUNIT_CASE(pins_test_parse),
 	{}

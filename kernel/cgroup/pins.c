@@ -281,18 +281,19 @@ bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg)
  *
  * A request charges what seems to be new to its cgroup before it adds the
  * records, and gives back what then was not. In between it holds more than it
- * needs, which must not refuse anybody else. So a refusal counts only when no
- * other request is in between: whoever is refused has to try again, exclusive.
+ * needs, which must not refuse anybody else. So a refusal counts only when what
+ * is settled leaves no room, or when no other request is in between: whoever is
+ * refused on account of reservations has to try again, exclusive.
  *
- * Context: process context, may sleep; nothing that reclaim or migration needs
- * is held in between.
+ * Context: process context, may sleep. In between, nothing but what an exact
+ * count needs may be allocated.
+ * Return: 0, or -EINTR for a task that is being killed.
  */
-void pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive)
+int pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive)
 {
 	if (exclusive)
-		down_write(&pins->top->reservations);
-	else
-		down_read(&pins->top->reservations);
+		return down_write_killable(&pins->top->reservations);
+	return down_read_killable(&pins->top->reservations);
 }
 
 /**
@@ -308,10 +309,22 @@ void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive)
 		up_read(&pins->top->reservations);
 }
 
+/* What a cgroup has pinned for sure. */
+static unsigned long settled_usage(struct pins_cgroup *pins)
+{
+	long usage;
+
+	lockdep_assert_held(&pins->top->charge_lock);
+	/* What was recorded of a reservation may even have been unpinned. */
+	usage = page_counter_read(&pins->counter) - pins->reserved;
+	return max(usage, 0);
+}
+
 /**
  * pins_cgroup_try_charge() - charge pages if all limits allow it
  * @pins: the cgroup that pays
  * @nr_pages: how many pages
+ * @final: set if there is no room even without what other requests have reserved
  *
  * The limits are checked before anything is charged, under a lock that all
  * chargers below the same top cgroup share, so that no counter ever exceeds its
@@ -325,7 +338,7 @@ void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive)
  * cgroup whose limit is in the way.
  */
 struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
-					   unsigned long nr_pages)
+					   unsigned long nr_pages, bool *final)
 {
 	struct pins_cgroup *limit, *p;
 
@@ -336,8 +349,11 @@ struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 	for (limit = pins; limit; limit = limited_parent(limit)) {
 		struct page_counter *counter = &limit->counter;
 
-		if (page_counter_read(counter) + nr_pages > counter->max)
+		if (page_counter_read(counter) + nr_pages > counter->max) {
+			if (settled_usage(limit) + nr_pages > counter->max)
+				*final = true;
 			break;
+		}
 	}
 	if (!limit) {
 		page_counter_charge(&pins->counter, nr_pages);
@@ -349,17 +365,6 @@ struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 	if (!limit)
 		css_get_many(&pins->css, nr_pages);
 	return limit;
-}
-
-/* What a cgroup has pinned for sure. */
-static unsigned long settled_usage(struct pins_cgroup *pins)
-{
-	long usage;
-
-	lockdep_assert_held(&pins->top->charge_lock);
-	/* What was recorded of a reservation may even have been unpinned. */
-	usage = page_counter_read(&pins->counter) - pins->reserved;
-	return max(usage, 0);
 }
 
 /**
@@ -381,10 +386,10 @@ void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
 
 	if (!charged)
 		return;
-	if (unused)
-		page_counter_uncharge(&pins->counter, unused);
 
 	spin_lock(&pins->top->charge_lock);
+	if (unused)
+		page_counter_uncharge(&pins->counter, unused);
 	for (p = pins; p; p = limited_parent(p)) {
 		unsigned long usage;
 
@@ -672,7 +677,7 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
  * pins.peak works as memory.peak does: each open file has the value from which
  * it was reset, and all share the watermark that has grown since the last reset.
  */
-#define OFP_PEAK_UNSET	((u64)-1)
+#define OFP_PEAK_UNSET	(-1UL)
 
 static int pins_peak_open(struct kernfs_open_file *of)
 {

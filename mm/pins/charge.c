@@ -46,14 +46,17 @@ static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
 			  unsigned long *nr_new)
 {
 	unsigned long new = 0;
-	struct pins_run run;
 	struct xarray seen;
-	bool anon = true, exceed;
+	bool anon = true;
 	int err = 0;
 
-	xa_init(&seen);
-	for (it->pos = 0; it->pos < it->nr; it->pos += run.n) {
-		run = pins_iter_run(it);
+	xa_init_flags(&seen, XA_FLAGS_ACCOUNT);
+	it->pos = 0;
+	while (it->pos < it->nr) {
+		struct pins_run run = pins_iter_run(it);
+		bool exceed;
+
+		it->pos += run.n;
 		if (run.large || !folio_test_anon(run.folio)) {
 			anon = false;
 			if (is_zero_folio(run.folio))
@@ -82,51 +85,68 @@ static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
 	return err == -EBUSY ? 0 : err;
 }
 
+/* How thoroughly to look before a request is refused. */
+enum pins_effort {
+	PINS_FAST,	/* most folios without other pins are not looked up */
+	PINS_EXACT,	/* all of them are */
+	PINS_EXCLUSIVE,	/* and nobody else holds a reservation */
+};
+
 /*
  * Charge and record a request, or do nothing.
- * Return: 0, -EDQUOT with *limit set, or -ENOMEM.
+ * Return: 0, or
+ * * -EAGAIN: there was no room, but more effort may find some
+ * * -EDQUOT: there is none; *limit is set
+ * * -ENOENT, -ENOSPC: pins_map_prepare() has to come first
+ * * another error
  */
-static int pins_try_charge(struct pins_iter *it, struct pins_cgroup *pins,
-			   bool exclusive, struct pins_cgroup **limit)
+static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
+			   enum pins_effort effort, struct pins_cgroup **limit)
 {
-	struct pins_owner owner = { .pins = pins, .id = pins_cgroup_id(pins) };
+	struct pins_cgroup *pins = owner->pins;
+	bool exclusive = effort == PINS_EXCLUSIVE;
+	bool final = exclusive;
 	unsigned long charged;
 	int err;
 
-	pins_cgroup_charge_begin(pins, exclusive);
-	err = pins_count_new(it, owner.id, exclusive, &owner.reserved);
+	err = pins_cgroup_charge_begin(pins, exclusive);
+	if (err)
+		return err;
+	err = pins_count_new(it, owner->id, effort != PINS_FAST, &charged);
 	if (err)
 		goto end;
-	*limit = pins_cgroup_try_charge(pins, owner.reserved);
+	*limit = pins_cgroup_try_charge(pins, charged, &final);
 	if (*limit) {
-		it->refused = owner.reserved;
-		err = -EDQUOT;
+		it->refused = charged;
+		err = final && effort != PINS_FAST ? -EDQUOT : -EAGAIN;
 		goto end;
 	}
 
-	charged = owner.reserved;
+	owner->delta = (struct pins_delta){};
+	owner->reserved = charged;
 	it->pos = 0;
-	while ((err = pins_map_add(it, &owner)) == -EDQUOT) {
+	while ((err = pins_map_add(it, owner)) == -EDQUOT) {
 		/* The cgroup has lost its record of a folio since the count. */
 		unsigned long more = folio_nr_pages(pins_iter_run(it).folio) -
-				     owner.reserved;
+				     owner->reserved;
 
-		*limit = pins_cgroup_try_charge(pins, more);
+		*limit = pins_cgroup_try_charge(pins, more, &final);
 		if (*limit) {
-			it->refused = more;
+			it->refused = charged + more;
+			err = exclusive ? -EDQUOT : -EAGAIN;
 			break;
 		}
-		owner.reserved += more;
+		owner->reserved += more;
 		charged += more;
 	}
-	pins_cgroup_account(pins, &owner.delta);
+	pins_cgroup_account(pins, &owner->delta);
 	if (err) {
 		struct pins_batch batch = {};
 
-		pins_map_remove(it, owner.id, &batch);
+		pins_map_remove(it, owner->id, &batch);
 		pins_batch_flush(&batch);
 	}
-	pins_cgroup_settle(pins, charged, owner.reserved);
+	pins_cgroup_settle(pins, charged, owner->reserved);
 end:
 	pins_cgroup_charge_end(pins, exclusive);
 	return err;
@@ -145,12 +165,23 @@ static void pins_trace_refuse(struct pins_iter *it, struct pins_cgroup *limit)
 /* Charge the pins of a request to @pins, whose reference is consumed. */
 static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 {
+	struct pins_owner owner = { .pins = pins, .id = pins_cgroup_id(pins) };
+	enum pins_effort effort = PINS_FAST;
 	struct pins_cgroup *limit;
 	int err;
 
-	err = pins_try_charge(it, pins, false, &limit);
-	if (err == -EDQUOT)
-		err = pins_try_charge(it, pins, true, &limit);
+	do {
+		err = pins_try_charge(it, &owner, effort, &limit);
+		if (err == -EAGAIN) {
+			effort++;
+		} else if (err == -ENOENT || err == -ENOSPC) {
+			err = pins_map_prepare(it, &owner);
+			if (!err)
+				err = -EAGAIN;
+		}
+	} while (err == -EAGAIN);
+	pins_map_done(&owner);
+
 	if (err == -EDQUOT) {
 		if (trace_pins_refuse_enabled())
 			pins_trace_refuse(it, limit);
@@ -193,67 +224,76 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	return err;
 }
 
-/* Drop the references that are left of a run. */
-static __always_inline void pins_put(const struct pins_run *run)
+static void pins_put(struct folio *folio, unsigned int refs)
 {
-	if (!put_devmap_managed_folio_refs(run->folio, run->n))
-		folio_put_refs(run->folio, run->n);
+	if (!put_devmap_managed_folio_refs(folio, refs))
+		folio_put_refs(folio, refs);
 }
 
-bool __pins_unpin_folio(struct folio *folio, int refs)
+/* Uncharge folios that have lost pins, and drop the references of large ones. */
+static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
+			       struct pins_batch *batch)
 {
-	struct pins_run run = {
-		.folio = folio,
-		.n = refs,
-		.large = folio_test_large(folio),
-	};
-	struct pins_batch batch = {};
+	unsigned int i;
 
-	if (is_zero_folio(folio))
-		return false;
-	node_stat_mod_folio(folio, NR_FOLL_PIN_RELEASED, refs);
-	pins_drop(&run);
-	pins_map_fit(folio, &batch);
-	pins_batch_flush(&batch);
-	pins_put(&run);
-	return true;
+	pins_map_fit(run, nr, batch);
+	for (i = 0; i < nr; i++)
+		if (run[i].large)
+			pins_put(run[i].folio, run[i].n);
 }
 
 void __pins_unpin_pages(struct page **pages, unsigned long npages)
 {
 	struct pins_iter it = { .pages = pages, .nr = npages };
-	struct pins_run run[PINS_BATCH];
+	struct pins_run charged[PINS_BATCH];
+	struct pglist_data *pgdat = NULL;
 	struct pins_batch batch = {};
+	unsigned int nr = 0;
+	long released = 0;
 
 	while (it.pos < it.nr) {
-		unsigned int i, nr = pins_map_unpin(&it, run, &batch);
-		struct pglist_data *pgdat = NULL;
-		long released = 0;
+		struct pins_run run = pins_iter_run(&it);
 
-		for (i = 0; i < nr; i++) {
-			struct folio *folio = run[i].folio;
+		it.pos += run.n;
+		if (!pins_run_pinned(&run))
+			continue;
 
-			if (folio_pgdat(folio) != pgdat) {
-				if (pgdat)
-					mod_node_page_state(pgdat,
-						NR_FOLL_PIN_RELEASED, released);
-				pgdat = folio_pgdat(folio);
-				released = 0;
-			}
-			released += run[i].large ? run[i].n : 1;
-			pins_put(&run[i]);
+		if (folio_pgdat(run.folio) != pgdat) {
+			if (pgdat)
+				mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED,
+						    released);
+			pgdat = folio_pgdat(run.folio);
+			released = 0;
 		}
-		if (pgdat)
-			mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, released);
+		released += run.n;
+
+		if (run.large)
+			atomic_sub(run.n, &run.folio->_pincount);
+		else
+			pins_put(run.folio, run.n * GUP_PIN_COUNTING_BIAS);
+		smp_mb__after_atomic(); /* see pins_gate */
+		if (likely(!atomic_read(pins_gate_of(run.folio)))) {
+			if (run.large)
+				pins_put(run.folio, run.n);
+			continue;
+		}
+		charged[nr++] = run;
+		if (nr == PINS_BATCH) {
+			pins_unpinned_runs(charged, nr, &batch);
+			nr = 0;
+		}
 	}
+	if (pgdat)
+		mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, released);
+	pins_unpinned_runs(charged, nr, &batch);
 	pins_batch_flush(&batch);
 }
 
-void __pins_folio_freed(struct folio *folio)
+void __pins_unpinned(struct folio *folio, bool large)
 {
+	struct pins_run run = { .folio = folio, .large = large };
 	struct pins_batch batch = {};
 
-	/* It has no pins any more. */
-	pins_map_fit(folio, &batch);
+	pins_map_fit(&run, 1, &batch);
 	pins_batch_flush(&batch);
 }

@@ -144,20 +144,6 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
 	return likely(run->folio) && !is_zero_folio(run->folio);
 }
 
-/*
- * Drop the pins of a run, but for references that keep the folio and that the
- * caller drops when it has reconciled: their number is left in @run.
- */
-static __always_inline void pins_drop(struct pins_run *run)
-{
-	if (run->large) {
-		atomic_sub(run->n, &run->folio->_pincount);
-	} else {
-		folio_ref_sub(run->folio, run->n * GUP_PIN_COUNTING_BIAS - 1);
-		run->n = 1;
-	}
-}
-
 /**
  * struct pins_owner - a request as the map sees it
  * @pins: the cgroup that pays
@@ -166,6 +152,9 @@ static __always_inline void pins_drop(struct pins_run *run)
  * @delta: what the records added so far change
  * @memcg: the memory cgroup last compared. Only ever compared: it may be gone.
  * @foreign: whether its memory is foreign to @pins
+ * @spare: lists, for folios that others have pinned
+ * @spare_size: how many records they are to have room for, 0 if none was needed
+ * @nr_spare: how many of them to allocate the next time
  */
 struct pins_owner {
 	struct pins_cgroup *pins;
@@ -174,14 +163,18 @@ struct pins_owner {
 	struct pins_delta delta;
 	struct mem_cgroup *memcg;
 	bool foreign;
+	struct pins_list *spare;
+	unsigned int spare_size;
+	unsigned long nr_spare;
 };
 
 unsigned int pins_folio_pins(struct folio *folio);
 bool pins_map_holds(struct folio *folio, u32 id);
+int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner);
+void pins_map_done(struct pins_owner *owner);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch);
-unsigned int pins_map_unpin(struct pins_iter *it, struct pins_run *put,
-			    struct pins_batch *batch);
-void pins_map_fit(struct folio *folio, struct pins_batch *batch);
+void pins_map_fit(const struct pins_run *runs, unsigned int nr,
+		  struct pins_batch *batch);
 
 #endif /* _MM_PINS_INTERNAL_H */

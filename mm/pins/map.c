@@ -38,15 +38,16 @@
  *
  * - Other references, as of the LRU, a swap cache or a pipe, do not look like a
  *   pin while there are fewer than half a bias. If there are more, a record may
- *   outlive its last pin until the folio is pinned, unpinned or freed next, to
- *   the disadvantage of the cgroup that holds it and of nobody else.
+ *   outlive its last pin until the folio is pinned, unpinned or freed next.
  *
  * - Mappings come and go while two counters are read. As many as half a bias
  *   may go and the pins are not underestimated.
  *
- * For the estimate to work, an unpin keeps one reference until it has
- * reconciled. A folio that is freed forgets its record, in case there is one
- * left: no record outlives its folio.
+ * An unpin drops the pins of a small folio with all of their references, and
+ * reconciles after that, when the folio may have been freed already. It finds a
+ * record only if there is a folio, since a folio that is freed forgets its
+ * record: no record outlives its folio. The pins of a large folio are dropped
+ * first, and the references when it has reconciled.
  *
  * Layout
  * ======
@@ -59,7 +60,7 @@
  * pages cost 0.0004%.
  *
  * A slot holds the one record that nearly all folios have, or points to a list.
- * Leaves and lists are allocated while pinning, which may sleep, and never while
+ * Leaves and lists are allocated before pins are recorded, and never while
  * unpinning, which happens in any context. Leaves that have become empty are
  * freed later, by a worker, since users tend to come back.
  *
@@ -69,7 +70,7 @@
  * leaf->lock is raw and disables interrupts, because pins are released in
  * interrupts and under raw spinlocks. At most 32 folios are looked at while it
  * is held. Leaves are found under RCU. Only the worker takes leaves out of the
- * XArray, under its xa_lock, after marking them dead under leaf->lock.
+ * XArray, under its xa_lock, and marks them dead under leaf->lock.
  *
  *	xa_lock
  *	    leaf->lock
@@ -87,7 +88,6 @@
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
-#include <kunit/static_stub.h>
 #include <trace/events/pins.h>
 
 #include "internal.h"
@@ -114,7 +114,10 @@ static_assert(PINS_LEAF_SHIFT <= PINS_LARGE_ORDER);
 
 /* The records of a folio that several cgroups have pinned. */
 struct pins_list {
-	struct rcu_head rcu;
+	union {
+		struct rcu_head rcu;
+		struct pins_list *next;		/* of the spare ones */
+	};
 	unsigned int nr;
 	unsigned int size;
 	u64 rec[] __counted_by(size);
@@ -152,33 +155,37 @@ struct pins_place {
 	unsigned int slot;
 };
 
-static __always_inline struct pins_place pins_place(struct folio *folio,
-						    bool large)
+static __always_inline struct pins_place pins_place(const struct pins_run *run)
 {
-	struct pins_place place = { .map = &pins_small };
-	unsigned long pos = folio_pfn(folio);
+	unsigned long pos = folio_pfn(run->folio);
+	struct xarray *map = &pins_small;
 
-	if (large && folio_order(folio) >= PINS_LARGE_ORDER) {
-		place.map = &pins_large;
+	if (run->large && folio_order(run->folio) >= PINS_LARGE_ORDER) {
+		map = &pins_large;
 		pos >>= PINS_LARGE_ORDER;
 	}
-	place.index = pos >> PINS_LEAF_SHIFT;
-	place.slot = pos % PINS_LEAF_SLOTS;
-	return place;
+	return (struct pins_place){
+		.map = map,
+		.index = pos >> PINS_LEAF_SHIFT,
+		.slot = pos % PINS_LEAF_SLOTS,
+	};
 }
 
-/**
- * pins_folio_pins() - how many pins a folio has, long-term or not
- * @folio: a folio that the caller holds a reference on
- *
- * Context: any.
- * Return: the number; for a small folio an estimate, see "Pin counts" above.
- */
-unsigned int pins_folio_pins(struct folio *folio)
+/* Go to the place of another run, if it is in the same leaf. */
+static __always_inline bool place_next(struct pins_place *place,
+				       const struct pins_run *run)
+{
+	struct pins_place next = pins_place(run);
+
+	place->slot = next.slot;
+	return next.map == place->map && next.index == place->index;
+}
+
+static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
 {
 	int refs;
 
-	if (folio_test_large(folio))
+	if (large)
 		return atomic_read(&folio->_pincount);
 
 	/* Nearly always too few references for a pin, mappings included */
@@ -191,6 +198,18 @@ unsigned int pins_folio_pins(struct folio *folio)
 	smp_rmb();
 	refs += folio_ref_count(folio);
 	return refs > 0 ? refs / GUP_PIN_COUNTING_BIAS : 0;
+}
+
+/**
+ * pins_folio_pins() - how many pins a folio has, long-term or not
+ * @folio: a folio that the caller holds a reference on
+ *
+ * Context: any.
+ * Return: the number; for a small folio an estimate, see "Pin counts" above.
+ */
+unsigned int pins_folio_pins(struct folio *folio)
+{
+	return folio_pins(folio, folio_test_large(folio));
 }
 
 static void pins_reap(struct work_struct *work);
@@ -210,16 +229,26 @@ static void pins_reap(struct work_struct *work)
 		raw_spin_lock_irq(&leaf->lock);
 		leaf->queued = false;
 		dead = !leaf->used;
-		leaf->dead = dead;
-		raw_spin_unlock_irq(&leaf->lock);
-		if (dead)
+		if (dead) {
+			/* Who finds it dead does not find it again. */
+			leaf->dead = true;
 			__xa_erase(map, leaf->index);
+		}
+		raw_spin_unlock_irq(&leaf->lock);
 		xa_unlock(map);
 
 		if (dead)
 			kfree_rcu(leaf, rcu);
 		cond_resched();
 	}
+}
+
+/* Let the worker look at an empty leaf in a while. */
+static void leaf_queue(struct pins_leaf *leaf)
+{
+	leaf->queued = true;
+	if (llist_add(&leaf->empty, &pins_empty_leaves))
+		schedule_delayed_work(&pins_reap_work, HZ);
 }
 
 /*
@@ -243,11 +272,8 @@ static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio
 	leaf->used--;
 	if (!leaf->used || (large && leaf->large))
 		atomic_dec(pins_gate_of(folio));
-	if (!leaf->used && !leaf->queued) {
-		leaf->queued = true;
-		if (llist_add(&leaf->empty, &pins_empty_leaves))
-			schedule_delayed_work(&pins_reap_work, HZ);
-	}
+	if (!leaf->used && !leaf->queued)
+		leaf_queue(leaf);
 }
 
 /* Make sure that the place has a leaf, if possible. May sleep. */
@@ -262,9 +288,13 @@ static int leaf_create(struct pins_place *place)
 	leaf->index = place->index;
 	leaf->large = place->map == &pins_large;
 
+	/* In case that it is never used */
+	leaf->queued = true;
 	old = xa_cmpxchg(place->map, place->index, NULL, leaf, GFP_KERNEL);
 	if (old)
 		kmem_cache_free(pins_leaf_cache, leaf);
+	else
+		leaf_queue(leaf);
 	return xa_err(old);
 }
 
@@ -327,7 +357,8 @@ static __always_inline u64 rec_take(u64 rec, u64 n, struct folio *folio,
 	u64 key = rec & ~REC_COUNT;
 
 	if (unlikely(batch->key != key)) {
-		pins_batch_flush(batch);
+		if (batch->key)
+			pins_batch_flush(batch);
 		batch->key = key;
 	}
 	if (unlikely(n < FIELD_GET(REC_COUNT, rec))) {
@@ -364,6 +395,22 @@ static __always_inline void batch_settle(struct pins_batch *batch)
 		pins_batch_flush(batch);
 }
 
+#ifdef CONFIG_PINS_KUNIT_TEST
+/* For the cgroups of tests, which do not exist. */
+static bool pins_test_uncharge(struct pins_batch *batch);
+static bool pins_test_flush(struct pins_batch *batch);
+#else
+static inline bool pins_test_uncharge(struct pins_batch *batch)
+{
+	return false;
+}
+
+static inline bool pins_test_flush(struct pins_batch *batch)
+{
+	return false;
+}
+#endif
+
 /**
  * pins_batch_uncharge() - uncharge what has lost its records
  * @batch: the batch that it is in
@@ -372,7 +419,8 @@ static __always_inline void batch_settle(struct pins_batch *batch)
  */
 void pins_batch_uncharge(struct pins_batch *batch)
 {
-	KUNIT_STATIC_STUB_REDIRECT(pins_batch_uncharge, batch);
+	if (pins_test_uncharge(batch))
+		return;
 
 	/* These pages hold their cgroup until the batch is flushed. */
 	if (!batch->pins)
@@ -390,11 +438,11 @@ void pins_batch_uncharge(struct pins_batch *batch)
  */
 void pins_batch_flush(struct pins_batch *batch)
 {
-	KUNIT_STATIC_STUB_REDIRECT(pins_batch_flush, batch);
-
 	if (!batch->key)
 		return;
 	batch_uncharge(batch);
+	if (pins_test_flush(batch))
+		return;
 	rcu_read_lock();
 	if (!batch->pins)
 		batch->pins = pins_cgroup_from_id(FIELD_GET(REC_ID, batch->key));
@@ -445,7 +493,7 @@ static void slot_tidy(u64 *slot)
 
 /*
  * Lower the records of a folio that has several to fit so many pins: that of
- * cgroup @id first, but not below @keep.
+ * cgroup @id first, or, if it is to keep @keep pins, last.
  */
 static noinline void slot_fit_list(u64 *slot, struct folio *folio,
 				   unsigned int pins, u32 id, unsigned int keep,
@@ -453,8 +501,7 @@ static noinline void slot_fit_list(u64 *slot, struct folio *folio,
 {
 	struct pins_list *list = slot_list(*slot);
 	u64 sum = 0, excess;
-	unsigned int i;
-	u64 *rec;
+	unsigned int i, pass;
 
 	for (i = 0; i < list->nr; i++)
 		sum += FIELD_GET(REC_COUNT, list->rec[i]);
@@ -462,17 +509,19 @@ static noinline void slot_fit_list(u64 *slot, struct folio *folio,
 		return;
 	excess = sum - pins;
 
-	rec = slot_find(slot, id);
-	for (i = 0; excess; rec = &list->rec[i++]) {
-		u64 n = rec ? FIELD_GET(REC_COUNT, *rec) : 0;
+	for (pass = 0; pass < 2; pass++) {
+		for (i = 0; i < list->nr && excess; i++) {
+			u64 n = FIELD_GET(REC_COUNT, list->rec[i]);
+			bool own = n && FIELD_GET(REC_ID, list->rec[i]) == id;
 
-		if (n && FIELD_GET(REC_ID, *rec) == id)
-			n -= keep;
-		n = min(n, excess);
-		if (!n)
-			continue;
-		excess -= n;
-		*rec = rec_take(*rec, n, folio, batch);
+			if (own != (pass == (keep ? 1 : 0)))
+				continue;
+			n = min(own ? n - keep : n, excess);
+			if (!n)
+				continue;
+			excess -= n;
+			list->rec[i] = rec_take(list->rec[i], n, folio, batch);
+		}
 	}
 	slot_tidy(slot);
 }
@@ -496,51 +545,33 @@ static __always_inline void slot_fit(u64 *slot, struct folio *folio,
 		*slot = rec_take(*slot, count - pins, folio, batch);
 }
 
-/*
- * Room for one more record in a slot that has some. Uses up *spare, and asks
- * for one by -ENOSPC, since it may not be allocated here.
- */
-static int slot_grow(u64 *slot, struct pins_list **spare)
+/* Room for one more record in a slot that has some, or -ENOSPC. */
+static int slot_grow(u64 *slot, struct pins_owner *owner)
 {
-	struct pins_list *list = slot_list(*slot);
+	struct pins_list *list = slot_list(*slot), *spare = owner->spare;
 	unsigned int nr = list ? list->nr : 1;
 
 	if (list && list->nr < list->size)
 		return 0;
-	if (!*spare || (*spare)->size <= nr)
+	if (!spare || spare->size <= nr) {
+		owner->spare_size = max(2 * nr, 4);
 		return -ENOSPC;
-	memcpy((*spare)->rec, list ? list->rec : slot, nr * sizeof(u64));
-	(*spare)->nr = nr;
-	*slot = (unsigned long)*spare | REC_LIST;
-	*spare = NULL;
+	}
+	owner->spare = spare->next;
+	memcpy(spare->rec, list ? list->rec : slot, nr * sizeof(u64));
+	spare->nr = nr;
+	*slot = (unsigned long)spare | REC_LIST;
 	if (list)
 		kfree_rcu(list, rcu);
 	return 0;
 }
 
-/* Replace *spare by a larger one. May sleep. */
-static int spare_grow(struct pins_list **spare)
-{
-	unsigned int size = *spare ? 2 * (*spare)->size : 4;
-
-	kfree(*spare);
-	*spare = kmalloc(struct_size(*spare, rec, size), GFP_KERNEL_ACCOUNT);
-	if (!*spare)
-		return -ENOMEM;
-	(*spare)->size = size;
-	return 0;
-}
-
-/*
- * Add pins to a slot that has records.
- * Return: as pins_map_add(), or -ENOSPC for a larger *spare.
- */
+/* Add pins to a slot that has records. As pins_map_add(). */
 static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
 			     const struct pins_run *run,
-			     struct pins_owner *owner, struct pins_list **spare,
-			     struct pins_batch *batch)
+			     struct pins_owner *owner, struct pins_batch *batch)
 {
-	unsigned int pins = pins_folio_pins(run->folio);
+	unsigned int pins = folio_pins(run->folio, run->large);
 	u64 *rec = slot_find(slot, owner->id);
 
 	if (rec) {
@@ -571,51 +602,118 @@ static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
 		*slot = rec_new(run, owner, false);
 		return 0;
 	}
-	if (slot_grow(slot, spare))
+	if (slot_grow(slot, owner))
 		return -ENOSPC;
 	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(run, owner, false);
 	return 0;
+}
+
+/**
+ * pins_map_prepare() - allocate what pins_map_add() was missing
+ * @it: the request
+ * @owner: on whose behalf
+ *
+ * Leaves for all of it, and more spare lists each time. Leaves that stay empty
+ * are freed a second later, so that pins_map_add() may still miss one.
+ *
+ * Context: process context, sleeps.
+ * Return: 0, -ENOMEM, or -EINTR for a task that is being killed.
+ */
+int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner)
+{
+	struct pins_place last = {};
+	unsigned long i;
+	int err;
+
+	it->pos = 0;
+	while (it->pos < it->nr) {
+		struct pins_run run = pins_iter_run(it);
+		struct pins_place place = pins_place(&run);
+
+		it->pos += run.n;
+		if (!pins_run_pinned(&run) ||
+		    (place.map == last.map && place.index == last.index))
+			continue;
+		last = place;
+		if (xa_load(place.map, place.index))
+			continue;
+		err = leaf_create(&place);
+		if (err)
+			return err;
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+
+	if (!owner->spare_size)
+		return 0;
+	pins_map_done(owner);
+	owner->nr_spare = min(max(2 * owner->nr_spare, 1), it->nr);
+	for (i = 0; i < owner->nr_spare; i++) {
+		struct pins_list *list;
+
+		list = kmalloc(struct_size(list, rec, owner->spare_size),
+			       GFP_KERNEL_ACCOUNT);
+		if (!list)
+			return -ENOMEM;
+		list->size = owner->spare_size;
+		list->next = owner->spare;
+		owner->spare = list;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+	return 0;
+}
+
+/**
+ * pins_map_done() - free what pins_map_add() has not used
+ * @owner: on whose behalf
+ */
+void pins_map_done(struct pins_owner *owner)
+{
+	while (owner->spare) {
+		struct pins_list *list = owner->spare;
+
+		owner->spare = list->next;
+		kfree(list);
+	}
 }
 
 /* As pins_map_add(), with @anon for @it->anon, which is constant here. */
 static __always_inline int map_add(struct pins_iter *it,
 				   struct pins_owner *owner, const bool anon)
 {
-	struct pins_list *spare = NULL;
 	struct pins_batch batch = {};
 	unsigned long start = it->pos;
 	int err = 0;
 
 	while (!err && it->pos < it->nr) {
+		struct pins_run run = anon ? pins_iter_page(it) : pins_iter_run(it);
+		struct pins_place place = pins_place(&run);
 		unsigned int budget = PINS_BATCH;
-		struct pins_place place;
 		struct pins_leaf *leaf;
 		unsigned long flags;
-		struct pins_run run;
 
-		run = anon ? pins_iter_page(it) : pins_iter_run(it);
 		if (!anon && !pins_run_pinned(&run)) {
 			it->pos += run.n;
 			continue;
 		}
-		place = pins_place(run.folio, run.large);
 
 		rcu_read_lock();
 		leaf = xa_load(place.map, place.index);
-		if (!leaf)
-			goto no_leaf;
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		if (leaf->dead) {
-			raw_spin_unlock_irqrestore(&leaf->lock, flags);
-			goto no_leaf;
+		if (unlikely(!leaf)) {
+			rcu_read_unlock();
+			err = -ENOENT;
+			break;
 		}
-		do {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		if (unlikely(leaf->dead))
+			err = -ENOENT;
+		while (likely(!err)) {
 			u64 *slot = &leaf->slot[place.slot];
-			struct pins_place next;
 
 			if (unlikely(*slot)) {
-				err = slot_add(leaf, slot, &run, owner, &spare,
-					       &batch);
+				err = slot_add(leaf, slot, &run, owner, &batch);
 				if (err)
 					break;
 			} else if (unlikely(owner->reserved < run_nr_pages(&run))) {
@@ -632,29 +730,19 @@ static __always_inline int map_add(struct pins_iter *it,
 			if (it->pos == it->nr || !--budget)
 				break;
 			run = anon ? pins_iter_page(it) : pins_iter_run(it);
-			if (!anon && !pins_run_pinned(&run))
+			if ((!anon && !pins_run_pinned(&run)) ||
+			    !place_next(&place, &run))
 				break;
-			next = pins_place(run.folio, run.large);
-			if (next.map != place.map || next.index != place.index)
-				break;
-			place.slot = next.slot;
-		} while (true);
+		}
 		batch_uncharge(&batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 		batch_settle(&batch);
 		rcu_read_unlock();
-
-		if (err == -ENOSPC)
-			err = spare_grow(&spare);
-		continue;
-no_leaf:
-		rcu_read_unlock();
-		err = leaf_create(&place);
+		cond_resched();
 	}
 
 	if (anon)
 		owner->delta.stat[PINS_PINS] += it->pos - start;
-	kfree(spare);
 	pins_batch_flush(&batch);
 	return err;
 }
@@ -667,93 +755,16 @@ no_leaf:
  *
  * Stops at the first run that could not be recorded.
  *
- * Context: process context, may sleep. The caller holds the pins.
+ * Context: process context, may reschedule. The caller holds the pins.
  * Return: 0, or
  * * -EDQUOT: the reservation does not cover the run at the current position
- * * -ENOMEM: no memory for the record
+ * * -ENOENT: it has no leaf, -ENOSPC: its list has to grow. See
+ *   pins_map_prepare(), which is not done here, because others wait until the
+ *   reservation is settled.
  */
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 {
 	return it->anon ? map_add(it, owner, true) : map_add(it, owner, false);
-}
-
-/* Lower the records in a slot to fit the pins of its folio. */
-static __always_inline void leaf_fit(struct pins_leaf *leaf, u64 *slot,
-				     struct folio *folio, bool large,
-				     struct pins_batch *batch)
-{
-	if (!*slot)
-		return;
-	slot_fit(slot, folio, pins_folio_pins(folio), batch);
-	if (!*slot)
-		leaf_put(leaf, folio, large);
-}
-
-/**
- * pins_map_unpin() - drop pins and lower the records to fit
- * @it: the request, from its position on
- * @put: room for PINS_BATCH runs
- * @batch: collects what was released
- *
- * Context: any but NMI. The caller holds the pins.
- * Return: how many elements of @put were filled: folios, and how many references
- * of each are left for the caller to drop.
- */
-unsigned int pins_map_unpin(struct pins_iter *it, struct pins_run *put,
-			    struct pins_batch *batch)
-{
-	unsigned int nr = 0;
-
-	rcu_read_lock();
-	while (it->pos < it->nr && nr < PINS_BATCH) {
-		struct pins_run run = pins_iter_run(it);
-		struct pins_place place, next;
-		struct pins_leaf *leaf = NULL;
-		unsigned long flags;
-
-		if (!pins_run_pinned(&run)) {
-			it->pos += run.n;
-			continue;
-		}
-		if (pins_tracked(run.folio)) {
-			place = pins_place(run.folio, run.large);
-			leaf = xa_load(place.map, place.index);
-		}
-		if (!leaf) {
-			it->pos += run.n;
-			if (run.large)
-				atomic_sub(run.n, &run.folio->_pincount);
-			else
-				run.n *= GUP_PIN_COUNTING_BIAS;
-			put[nr++] = run;
-			continue;
-		}
-
-		/* A dead leaf has no records: one like any other. */
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		do {
-			it->pos += run.n;
-			pins_drop(&run);
-			put[nr++] = run;
-			leaf_fit(leaf, &leaf->slot[place.slot], run.folio,
-				 run.large, batch);
-
-			if (it->pos == it->nr || nr == PINS_BATCH)
-				break;
-			run = pins_iter_run(it);
-			if (!pins_run_pinned(&run))
-				break;
-			next = pins_place(run.folio, run.large);
-			if (next.map != place.map || next.index != place.index)
-				break;
-			place.slot = next.slot;
-		} while (true);
-		batch_uncharge(batch);
-		raw_spin_unlock_irqrestore(&leaf->lock, flags);
-	}
-	batch_settle(batch);
-	rcu_read_unlock();
-	return nr;
 }
 
 /**
@@ -778,7 +789,7 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 		run = pins_iter_run(it);
 		if (!pins_run_pinned(&run))
 			continue;
-		place = pins_place(run.folio, run.large);
+		place = pins_place(&run);
 
 		rcu_read_lock();
 		leaf = xa_load(place.map, place.index);
@@ -802,25 +813,56 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 	}
 }
 
+/* Lower the records in a slot to fit the pins of the folio that it is for. */
+static __always_inline void leaf_fit(struct pins_leaf *leaf, u64 *slot,
+				     struct folio *folio,
+				     struct pins_batch *batch)
+{
+	bool large;
+
+	if (!*slot)
+		return;
+	/* There is a record, so there is a folio: do not look before. */
+	large = folio_test_large(folio);
+	slot_fit(slot, folio, folio_pins(folio, large), batch);
+	if (!*slot)
+		leaf_put(leaf, folio, large);
+}
+
 /**
- * pins_map_fit() - lower the records of a folio to fit its pins
- * @folio: a folio that has lost pins, or is being freed
+ * pins_map_fit() - lower the records of folios to fit their pins
+ * @runs: folios that have lost pins, or are being freed, at most PINS_BATCH
+ * @nr: how many
  * @batch: collects what was released
  *
- * Context: any but NMI. The folio stays what it is.
+ * References of small folios are not needed. If one has been freed meanwhile, it
+ * has no record, and if the page is in use again, its record has to fit as well.
+ *
+ * Context: any but NMI.
  */
-void pins_map_fit(struct folio *folio, struct pins_batch *batch)
+void pins_map_fit(const struct pins_run *runs, unsigned int nr,
+		  struct pins_batch *batch)
 {
-	bool large = folio_test_large(folio);
-	struct pins_place place = pins_place(folio, large);
-	struct pins_leaf *leaf;
-	unsigned long flags;
+	unsigned int i = 0;
 
 	rcu_read_lock();
-	leaf = xa_load(place.map, place.index);
-	if (leaf) {
+	while (i < nr) {
+		struct pins_place place = pins_place(&runs[i]);
+		struct pins_leaf *leaf = xa_load(place.map, place.index);
+		unsigned long flags;
+
+		if (!leaf) {
+			i++;
+			continue;
+		}
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		leaf_fit(leaf, &leaf->slot[place.slot], folio, large, batch);
+		/* If it is dead, look again: there may be a new one. */
+		while (likely(!leaf->dead)) {
+			leaf_fit(leaf, &leaf->slot[place.slot], runs[i].folio,
+				 batch);
+			if (++i == nr || !place_next(&place, &runs[i]))
+				break;
+		}
 		batch_uncharge(batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
@@ -837,7 +879,8 @@ void pins_map_fit(struct folio *folio, struct pins_batch *batch)
  */
 bool pins_map_holds(struct folio *folio, u32 id)
 {
-	struct pins_place place = pins_place(folio, folio_test_large(folio));
+	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	unsigned long flags;
 	bool ret = false;

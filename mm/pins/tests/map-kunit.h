@@ -8,7 +8,6 @@
  * Copyright (C) 2026 the pins authors
  */
 
-#include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/completion.h>
 #include <linux/kthread.h>
@@ -24,25 +23,34 @@ struct pins_test {
 	struct page *pages[TEST_PAGES];
 };
 
-static void test_uncharge(struct pins_batch *batch)
+/* The ledger of the test that runs in this task, if one does */
+static struct pins_test *test_ledger(void)
 {
-	struct pins_test *t = current->kunit_test->priv;
+	return in_task() && current->kunit_test ? current->kunit_test->priv : NULL;
+}
 
+static bool pins_test_uncharge(struct pins_batch *batch)
+{
+	struct pins_test *t = test_ledger();
+
+	if (!t)
+		return false;
 	atomic_long_sub(batch->uncharge,
 			&t->charged[FIELD_GET(REC_ID, batch->key)]);
 	batch->nr_pages += batch->uncharge;
 	batch->uncharge = 0;
+	return true;
 }
 
-static void test_flush(struct pins_batch *batch)
+static bool pins_test_flush(struct pins_batch *batch)
 {
-	struct pins_test *t = current->kunit_test->priv;
+	struct pins_test *t = test_ledger();
 
-	if (!batch->key)
-		return;
-	test_uncharge(batch);
+	if (!t)
+		return false;
 	atomic_long_sub(batch->unpins, &t->pins[FIELD_GET(REC_ID, batch->key)]);
 	*batch = (struct pins_batch){};
+	return true;
 }
 
 /* Take pins as GUP does, without telling the map: short-term ones. */
@@ -69,9 +77,18 @@ static long test_record(struct pins_test *t, u32 id, struct page **pages,
 	struct pins_iter it = { .pages = pages, .nr = nr };
 	struct pins_owner owner = { .id = id, .reserved = 1 << 20 };
 	long new;
+	int err;
 
-	if (pins_map_add(&it, &owner))
-		return -ENOMEM;
+	while ((err = pins_map_add(&it, &owner)) == -ENOENT || err == -ENOSPC) {
+		unsigned long pos = it.pos;
+
+		if (pins_map_prepare(&it, &owner))
+			return -ENOMEM;
+		it.pos = pos;
+	}
+	pins_map_done(&owner);
+	if (err)
+		return err;
 	new = (1 << 20) - owner.reserved;
 	atomic_long_add(new, &t->charged[id]);
 	atomic_long_add(owner.delta.stat[PINS_PINS], &t->pins[id]);
@@ -88,17 +105,7 @@ static long test_pin(struct pins_test *t, u32 id, struct page **pages,
 /* Drop pins, of whatever kind. */
 static void test_unpin(struct page **pages, unsigned int nr)
 {
-	struct pins_iter it = { .pages = pages, .nr = nr };
-	struct pins_run run[PINS_BATCH];
-	struct pins_batch batch = {};
-
-	while (it.pos < it.nr) {
-		unsigned int i, n = pins_map_unpin(&it, run, &batch);
-
-		for (i = 0; i < n; i++)
-			folio_put_refs(run[i].folio, run[i].n);
-	}
-	pins_batch_flush(&batch);
+	__pins_unpin_pages(pages, nr);
 }
 
 static long test_charged(struct pins_test *t, u32 id)
@@ -117,8 +124,6 @@ static int pins_map_test_init(struct kunit *test)
 		t->pages[i] = alloc_page(GFP_KERNEL);
 		KUNIT_ASSERT_NOT_NULL(test, t->pages[i]);
 	}
-	kunit_activate_static_stub(test, pins_batch_uncharge, test_uncharge);
-	kunit_activate_static_stub(test, pins_batch_flush, test_flush);
 	/* As if there were a cgroup */
 	static_branch_inc(&pins_key);
 	return 0;
@@ -189,7 +194,7 @@ static void pins_test_grouping(struct kunit *test)
 		test_unpin(t->pages + i, 1);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), TEST_PAGES / 2);
 	for (i = 0; i < TEST_PAGES; i += 2) {
-		KUNIT_EXPECT_TRUE(test, __pins_unpin_folio(page_folio(t->pages[i]), 1));
+		unpin_user_page(t->pages[i]);
 	}
 }
 
@@ -286,6 +291,8 @@ static void pins_test_short_reservation(struct kunit *test)
 	struct pins_batch batch = {};
 
 	test_grab(t->pages, 8);
+	KUNIT_ASSERT_EQ(test, pins_map_prepare(&it, &owner), 0);
+	it.pos = 0;
 	KUNIT_EXPECT_EQ(test, pins_map_add(&it, &owner), -EDQUOT);
 	KUNIT_EXPECT_EQ(test, it.pos, 5);
 	atomic_long_add(5, &t->charged[1]);
@@ -309,8 +316,10 @@ static void pins_test_ghost(struct kunit *test)
 	test_unpin(t->pages, 1);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 1);
 	folio_ref_sub(folio, extra);
-	__pins_folio_freed(folio);
+	__free_page(t->pages[0]);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
+	t->pages[0] = alloc_page(GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->pages[0]);
 }
 
 /* References short of half a bias do not look like pins. */
