@@ -129,15 +129,6 @@ static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 	return run;
 }
 
-/* The same, of a request that is known to be @anon. */
-static __always_inline struct pins_run pins_iter_page(struct pins_iter *it)
-{
-	return (struct pins_run){
-		.folio = (struct folio *)it->pages[it->pos],
-		.n = 1,
-	};
-}
-
 /* GUP hands out the zero page as it is, without a pin. */
 static __always_inline bool pins_run_pinned(const struct pins_run *run)
 {
@@ -150,7 +141,8 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
  * @id: its number
  * @reserved: pages that have been charged and are not yet used
  * @delta: what the records added so far change
- * @memcg: the memory cgroup last compared. Only ever compared: it may be gone.
+ * @memcg_data: of the folio last looked at. Only ever compared: the memory cgroup
+ *	that it is about may be gone.
  * @foreign: whether its memory is foreign to @pins
  * @spare: lists, for folios that others have pinned
  * @spare_size: how many records they are to have room for, 0 if none was needed
@@ -161,7 +153,7 @@ struct pins_owner {
 	u32 id;
 	unsigned long reserved;
 	struct pins_delta delta;
-	struct mem_cgroup *memcg;
+	unsigned long memcg_data;
 	bool foreign;
 	struct pins_list *spare;
 	unsigned int spare_size;

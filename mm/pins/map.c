@@ -252,25 +252,25 @@ static void leaf_queue(struct pins_leaf *leaf)
 }
 
 /*
- * A slot of the leaf has come into use. The slots of a leaf for small folios
- * share a bucket of the gate: count the leaf.
+ * Slots of the leaf have come into use. Those of a leaf for small folios share a
+ * bucket of the gate, where the leaf is counted.
  */
 static __always_inline void leaf_get(struct pins_leaf *leaf, struct folio *folio,
-				     bool large)
+				     unsigned int nr)
 {
 	lockdep_assert_held(&leaf->lock);
-	if (!leaf->used || (large && leaf->large))
+	if (!leaf->used || unlikely(leaf->large))
 		atomic_inc(pins_gate_of(folio));
-	leaf->used++;
+	leaf->used += nr;
 }
 
-/* A slot of the leaf is no longer in use. */
+/* Slots of the leaf are no longer in use. For large folios, one at a time. */
 static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio,
-				     bool large)
+				     unsigned int nr)
 {
 	lockdep_assert_held(&leaf->lock);
-	leaf->used--;
-	if (!leaf->used || (large && leaf->large))
+	leaf->used -= nr;
+	if (!leaf->used || unlikely(leaf->large))
 		atomic_dec(pins_gate_of(folio));
 	if (!leaf->used && !leaf->queued)
 		leaf_queue(leaf);
@@ -313,38 +313,49 @@ static enum pins_stat_item pins_type(struct folio *folio)
 	return PINS_FILE;
 }
 
-static __always_inline bool pins_foreign(struct folio *folio,
-					 struct pins_owner *owner)
+/* Find out whether memory like this folio's is foreign to the owner. */
+static void owner_compare(struct pins_owner *owner, struct folio *folio)
 {
 	struct mem_cgroup *memcg = folio_memcg_check(folio);
 
-	if (memcg != owner->memcg) {
-		owner->memcg = memcg;
-		owner->foreign = memcg && pins_cgroup_foreign(owner->pins, memcg);
-	}
-	return owner->foreign;
+	owner->memcg_data = READ_ONCE(folio->memcg_data);
+	owner->foreign = memcg && pins_cgroup_foreign(owner->pins, memcg);
+}
+
+static __always_inline u64 rec_make(struct pins_owner *owner, unsigned int n,
+				    enum pins_stat_item type)
+{
+	return FIELD_PREP(REC_TYPE, type) | FIELD_PREP(REC_ID, owner->id) |
+	       FIELD_PREP(REC_COUNT, n) | (owner->foreign ? REC_FOREIGN : 0);
+}
+
+/* The owner has got records of pages that were new to it. */
+static __always_inline void owner_charge(struct pins_owner *owner,
+					 enum pins_stat_item type, long nr_pages)
+{
+	owner->reserved -= nr_pages;
+	owner->delta.stat[type] += nr_pages;
+	if (owner->foreign)
+		owner->delta.stat[PINS_FOREIGN] += nr_pages;
+}
+
+static __always_inline void trace_charge(struct pins_owner *owner,
+					 struct folio *folio)
+{
+	if (trace_pins_charge_enabled())
+		trace_pins_charge(pins_cgroup_ino(owner->id), folio_pfn(folio),
+				  folio_order(folio));
 }
 
 /* Make a record of a folio that is new to its owner, from the reservation. */
-static __always_inline u64 rec_new(const struct pins_run *run,
-				   struct pins_owner *owner, bool anon)
+static u64 rec_new(const struct pins_run *run, struct pins_owner *owner)
 {
-	enum pins_stat_item type = anon ? PINS_ANON : pins_type(run->folio);
-	long nr_pages = run_nr_pages(run);
-	u64 rec;
+	enum pins_stat_item type = pins_type(run->folio);
 
-	rec = FIELD_PREP(REC_TYPE, type) | FIELD_PREP(REC_ID, owner->id) |
-	      FIELD_PREP(REC_COUNT, run->n);
-	owner->reserved -= nr_pages;
-	owner->delta.stat[type] += nr_pages;
-	if (pins_foreign(run->folio, owner)) {
-		rec |= REC_FOREIGN;
-		owner->delta.stat[PINS_FOREIGN] += nr_pages;
-	}
-	if (trace_pins_charge_enabled())
-		trace_pins_charge(pins_cgroup_ino(owner->id),
-				  folio_pfn(run->folio), folio_order(run->folio));
-	return rec;
+	owner_compare(owner, run->folio);
+	owner_charge(owner, type, run_nr_pages(run));
+	trace_charge(owner, run->folio);
+	return rec_make(owner, run->n, type);
 }
 
 /*
@@ -566,14 +577,23 @@ static int slot_grow(u64 *slot, struct pins_owner *owner)
 	return 0;
 }
 
-/* Add pins to a slot that has records. As pins_map_add(). */
-static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
-			     const struct pins_run *run,
-			     struct pins_owner *owner, struct pins_batch *batch)
+/* Add the pins of a run. As pins_map_add(). */
+static int slot_add(struct pins_leaf *leaf, u64 *slot, const struct pins_run *run,
+		    struct pins_owner *owner, struct pins_batch *batch)
 {
-	unsigned int pins = folio_pins(run->folio, run->large);
-	u64 *rec = slot_find(slot, owner->id);
+	unsigned int pins;
+	u64 *rec;
 
+	if (!*slot) {
+		if (owner->reserved < run_nr_pages(run))
+			return -EDQUOT;
+		*slot = rec_new(run, owner);
+		leaf_get(leaf, run->folio, 1);
+		return 0;
+	}
+
+	pins = folio_pins(run->folio, run->large);
+	rec = slot_find(slot, owner->id);
 	if (rec) {
 		/*
 		 * Add before lowering to fit, so that a record whose last pin
@@ -595,16 +615,16 @@ static noinline int slot_add(struct pins_leaf *leaf, u64 *slot,
 
 	if (owner->reserved < run_nr_pages(run)) {
 		if (!*slot)
-			leaf_put(leaf, run->folio, run->large);
+			leaf_put(leaf, run->folio, 1);
 		return -EDQUOT;
 	}
 	if (!*slot) {
-		*slot = rec_new(run, owner, false);
+		*slot = rec_new(run, owner);
 		return 0;
 	}
 	if (slot_grow(slot, owner))
 		return -ENOSPC;
-	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(run, owner, false);
+	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(run, owner);
 	return 0;
 }
 
@@ -679,72 +699,38 @@ void pins_map_done(struct pins_owner *owner)
 	}
 }
 
-/* As pins_map_add(), with @anon for @it->anon, which is constant here. */
-static __always_inline int map_add(struct pins_iter *it,
-				   struct pins_owner *owner, const bool anon)
+/*
+ * The short way for most pages in the world: anonymous, and with nobody's pins.
+ * Stops where one is not in this leaf, or takes longer.
+ */
+static __always_inline void leaf_add_anon(struct pins_leaf *leaf,
+					  struct pins_place place,
+					  struct pins_iter *it,
+					  struct pins_owner *owner)
 {
-	struct pins_batch batch = {};
-	unsigned long start = it->pos;
-	int err = 0;
+	struct page **pages = it->pages + it->pos;
+	unsigned long most = min(it->nr - it->pos, owner->reserved);
+	u64 rec = rec_make(owner, 1, PINS_ANON);
+	unsigned int nr;
 
-	while (!err && it->pos < it->nr) {
-		struct pins_run run = anon ? pins_iter_page(it) : pins_iter_run(it);
-		struct pins_place place = pins_place(&run);
-		unsigned int budget = PINS_BATCH;
-		struct pins_leaf *leaf;
-		unsigned long flags;
+	for (nr = 0; nr < most; nr++) {
+		struct pins_run run = { .folio = (struct folio *)pages[nr] };
+		u64 *slot;
 
-		if (!anon && !pins_run_pinned(&run)) {
-			it->pos += run.n;
-			continue;
-		}
-
-		rcu_read_lock();
-		leaf = xa_load(place.map, place.index);
-		if (unlikely(!leaf)) {
-			rcu_read_unlock();
-			err = -ENOENT;
+		if (!place_next(&place, &run))
 			break;
-		}
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		if (unlikely(leaf->dead))
-			err = -ENOENT;
-		while (likely(!err)) {
-			u64 *slot = &leaf->slot[place.slot];
-
-			if (unlikely(*slot)) {
-				err = slot_add(leaf, slot, &run, owner, &batch);
-				if (err)
-					break;
-			} else if (unlikely(owner->reserved < run_nr_pages(&run))) {
-				err = -EDQUOT;
-				break;
-			} else {
-				*slot = rec_new(&run, owner, anon);
-				leaf_get(leaf, run.folio, run.large);
-			}
-
-			it->pos += run.n;
-			if (!anon)
-				owner->delta.stat[PINS_PINS] += run.n;
-			if (it->pos == it->nr || !--budget)
-				break;
-			run = anon ? pins_iter_page(it) : pins_iter_run(it);
-			if ((!anon && !pins_run_pinned(&run)) ||
-			    !place_next(&place, &run))
-				break;
-		}
-		batch_uncharge(&batch);
-		raw_spin_unlock_irqrestore(&leaf->lock, flags);
-		batch_settle(&batch);
-		rcu_read_unlock();
-		cond_resched();
+		slot = &leaf->slot[place.slot];
+		if (unlikely(*slot) ||
+		    unlikely(READ_ONCE(run.folio->memcg_data) != owner->memcg_data))
+			break;
+		*slot = rec;
+		trace_charge(owner, run.folio);
 	}
-
-	if (anon)
-		owner->delta.stat[PINS_PINS] += it->pos - start;
-	pins_batch_flush(&batch);
-	return err;
+	if (nr) {
+		leaf_get(leaf, (struct folio *)pages[0], nr);
+		owner_charge(owner, PINS_ANON, nr);
+		it->pos += nr;
+	}
 }
 
 /**
@@ -764,7 +750,57 @@ static __always_inline int map_add(struct pins_iter *it,
  */
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 {
-	return it->anon ? map_add(it, owner, true) : map_add(it, owner, false);
+	struct pins_batch batch = {};
+	unsigned long start = it->pos;
+	int err = 0;
+
+	while (!err && it->pos < it->nr) {
+		struct pins_run run = pins_iter_run(it);
+		struct pins_place place = pins_place(&run);
+		unsigned int budget = PINS_BATCH;
+		struct pins_leaf *leaf;
+		unsigned long flags;
+
+		if (!pins_run_pinned(&run)) {
+			it->pos += run.n;
+			continue;
+		}
+
+		rcu_read_lock();
+		leaf = xa_load(place.map, place.index);
+		if (unlikely(!leaf)) {
+			rcu_read_unlock();
+			err = -ENOENT;
+			break;
+		}
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		if (unlikely(leaf->dead))
+			err = -ENOENT;
+		while (likely(!err)) {
+			if (it->anon)
+				leaf_add_anon(leaf, place, it, owner);
+			if (it->pos == it->nr)
+				break;
+			run = pins_iter_run(it);
+			if (!pins_run_pinned(&run) || !place_next(&place, &run))
+				break;
+			err = slot_add(leaf, &leaf->slot[place.slot], &run,
+				       owner, &batch);
+			if (!err)
+				it->pos += run.n;
+			if (it->pos == it->nr || !--budget)
+				break;
+		}
+		batch_uncharge(&batch);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		batch_settle(&batch);
+		rcu_read_unlock();
+		cond_resched();
+	}
+
+	owner->delta.stat[PINS_PINS] += it->pos - start;
+	pins_batch_flush(&batch);
+	return err;
 }
 
 /**
@@ -803,7 +839,7 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 				if (slot_list(*slot))
 					slot_tidy(slot);
 				if (!*slot)
-					leaf_put(leaf, run.folio, run.large);
+					leaf_put(leaf, run.folio, 1);
 			}
 			batch_uncharge(batch);
 			raw_spin_unlock_irqrestore(&leaf->lock, flags);
@@ -814,19 +850,55 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 }
 
 /* Lower the records in a slot to fit the pins of the folio that it is for. */
-static __always_inline void leaf_fit(struct pins_leaf *leaf, u64 *slot,
-				     struct folio *folio,
-				     struct pins_batch *batch)
+static void leaf_fit(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
+		     struct pins_batch *batch)
 {
-	bool large;
-
 	if (!*slot)
 		return;
 	/* There is a record, so there is a folio: do not look before. */
-	large = folio_test_large(folio);
-	slot_fit(slot, folio, folio_pins(folio, large), batch);
+	slot_fit(slot, folio, folio_pins(folio, folio_test_large(folio)), batch);
 	if (!*slot)
-		leaf_put(leaf, folio, large);
+		leaf_put(leaf, folio, 1);
+}
+
+/*
+ * The short way for most records: of small folios, with nobody's pins left, and
+ * all of the same sort. Stops where one is not in this leaf, or takes longer.
+ * Return: how many runs are done.
+ */
+static __always_inline unsigned int leaf_fit_small(struct pins_leaf *leaf,
+						   struct pins_place place,
+						   const struct pins_run *runs,
+						   unsigned int nr_runs,
+						   struct pins_batch *batch)
+{
+	unsigned int nr;
+	u64 pins = 0;
+
+	if (!batch->key || leaf->large || trace_pins_uncharge_enabled())
+		return 0;
+
+	for (nr = 0; nr < nr_runs; nr++) {
+		struct folio *folio = runs[nr].folio;
+		u64 *slot;
+
+		if (!place_next(&place, &runs[nr]))
+			break;
+		slot = &leaf->slot[place.slot];
+		if (unlikely((*slot & ~REC_COUNT) != batch->key) ||
+		    unlikely(folio_test_large(folio)) ||
+		    unlikely((unsigned int)folio_ref_count(folio) >=
+			     GUP_PIN_COUNTING_BIAS / 2))
+			break;
+		pins += FIELD_GET(REC_COUNT, *slot);
+		*slot = 0;
+	}
+	if (nr) {
+		batch->unpins += pins;
+		batch->uncharge += nr;
+		leaf_put(leaf, runs[0].folio, nr);
+	}
+	return nr;
 }
 
 /**
@@ -858,6 +930,9 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		raw_spin_lock_irqsave(&leaf->lock, flags);
 		/* If it is dead, look again: there may be a new one. */
 		while (likely(!leaf->dead)) {
+			i += leaf_fit_small(leaf, place, runs + i, nr - i, batch);
+			if (i == nr || !place_next(&place, &runs[i]))
+				break;
 			leaf_fit(leaf, &leaf->slot[place.slot], runs[i].folio,
 				 batch);
 			if (++i == nr || !place_next(&place, &runs[i]))
