@@ -59,7 +59,9 @@ bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg);
 int pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
 void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive);
 struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
-					   unsigned long nr_pages, bool *final);
+					   unsigned long nr_pages,
+					   unsigned long settled, bool *final);
+unsigned long pins_cgroup_settled(struct pins_cgroup *pins);
 void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
 			unsigned long unused);
 void pins_cgroup_refused(struct pins_cgroup *limit);

@@ -86,6 +86,9 @@ struct pins_cgroup {
 	/* Pages in @counter of requests that are not settled, with descendants */
 	unsigned long			reserved;
 
+	/* How many requests of this very cgroup have been settled */
+	unsigned long			settled;
+
 	/*
 	 * Highest usage, but for what was @reserved: since creation, and since
 	 * the last reset of pins.peak through any file.
@@ -321,10 +324,30 @@ static unsigned long settled_usage(struct pins_cgroup *pins)
 }
 
 /**
+ * pins_cgroup_settled() - tell whether requests were settled in between
+ * @pins: the cgroup
+ *
+ * Context: process context.
+ * Return: how many requests of it have been settled.
+ */
+unsigned long pins_cgroup_settled(struct pins_cgroup *pins)
+{
+	unsigned long settled;
+
+	spin_lock(&pins->top->charge_lock);
+	settled = pins->settled;
+	spin_unlock(&pins->top->charge_lock);
+	return settled;
+}
+
+/**
  * pins_cgroup_try_charge() - charge pages if all limits allow it
  * @pins: the cgroup that pays
  * @nr_pages: how many pages
- * @final: set if there is no room even without what other requests have reserved
+ * @settled: pins_cgroup_settled() from before they were counted
+ * @final: set if there is no room even without what other requests have reserved,
+ *	and no other request of @pins has been settled since the count, of which
+ *	some may have become pages that need no room
  *
  * The limits are checked before anything is charged, under a lock that all
  * chargers below the same top cgroup share, so that no counter ever exceeds its
@@ -338,7 +361,8 @@ static unsigned long settled_usage(struct pins_cgroup *pins)
  * cgroup whose limit is in the way.
  */
 struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
-					   unsigned long nr_pages, bool *final)
+					   unsigned long nr_pages,
+					   unsigned long settled, bool *final)
 {
 	struct pins_cgroup *limit, *p;
 
@@ -350,7 +374,8 @@ struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
 		struct page_counter *counter = &limit->counter;
 
 		if (page_counter_read(counter) + nr_pages > counter->max) {
-			if (settled_usage(limit) + nr_pages > counter->max)
+			if (settled == pins->settled &&
+			    settled_usage(limit) + nr_pages > counter->max)
 				*final = true;
 			break;
 		}
@@ -390,6 +415,7 @@ void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
 	spin_lock(&pins->top->charge_lock);
 	if (unused)
 		page_counter_uncharge(&pins->counter, unused);
+	pins->settled++;
 	for (p = pins; p; p = limited_parent(p)) {
 		unsigned long usage;
 

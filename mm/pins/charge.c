@@ -25,6 +25,9 @@
 
 #include "internal.h"
 
+/* How many pages are looked at before others get the CPU */
+#define PINS_RESCHED	1024
+
 /* Has the folio more pins than these? */
 static __always_inline bool pins_exceed(const struct pins_run *run)
 {
@@ -57,6 +60,8 @@ static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
 		bool exceed;
 
 		it->pos += run.n;
+		if (!(it->pos % PINS_RESCHED))
+			cond_resched();
 		if (run.large || !folio_test_anon(run.folio)) {
 			anon = false;
 			if (is_zero_folio(run.folio))
@@ -106,16 +111,17 @@ static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
 	struct pins_cgroup *pins = owner->pins;
 	bool exclusive = effort == PINS_EXCLUSIVE;
 	bool final = exclusive;
-	unsigned long charged;
+	unsigned long charged, settled;
 	int err;
 
 	err = pins_cgroup_charge_begin(pins, exclusive);
 	if (err)
 		return err;
+	settled = pins_cgroup_settled(pins);
 	err = pins_count_new(it, owner->id, effort != PINS_FAST, &charged);
 	if (err)
 		goto end;
-	*limit = pins_cgroup_try_charge(pins, charged, &final);
+	*limit = pins_cgroup_try_charge(pins, charged, settled, &final);
 	if (*limit) {
 		it->refused = charged;
 		err = final && effort != PINS_FAST ? -EDQUOT : -EAGAIN;
@@ -130,7 +136,7 @@ static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
 		unsigned long more = folio_nr_pages(pins_iter_run(it).folio) -
 				     owner->reserved;
 
-		*limit = pins_cgroup_try_charge(pins, more, &final);
+		*limit = pins_cgroup_try_charge(pins, more, settled, &final);
 		if (*limit) {
 			it->refused = charged + more;
 			err = exclusive ? -EDQUOT : -EAGAIN;
@@ -139,6 +145,8 @@ static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
 		owner->reserved += more;
 		charged += more;
 	}
+	if (err)
+		owner->delta.stat[PINS_PINS] = 0;
 	pins_cgroup_account(pins, &owner->delta);
 	if (err) {
 		struct pins_batch batch = {};
@@ -180,7 +188,8 @@ static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 				err = -EAGAIN;
 		}
 	} while (err == -EAGAIN);
-	pins_map_done(&owner);
+	if (owner.prepared)
+		pins_map_done(&owner);
 
 	if (err == -EDQUOT) {
 		if (trace_pins_refuse_enabled())

@@ -144,6 +144,7 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
  * @memcg_data: of the folio last looked at. Only ever compared: the memory cgroup
  *	that it is about may be gone.
  * @foreign: whether its memory is foreign to @pins
+ * @prepared: whether pins_map_prepare() was called, and pins_map_done() has to be
  * @spare: lists, for folios that others have pinned
  * @spare_size: how many records they are to have room for, 0 if none was needed
  * @nr_spare: how many of them to allocate the next time
@@ -155,6 +156,7 @@ struct pins_owner {
 	struct pins_delta delta;
 	unsigned long memcg_data;
 	bool foreign;
+	bool prepared;
 	struct pins_list *spare;
 	unsigned int spare_size;
 	unsigned long nr_spare;

@@ -216,11 +216,21 @@ static void pins_reap(struct work_struct *work);
 static DECLARE_DELAYED_WORK(pins_reap_work, pins_reap);
 static LLIST_HEAD(pins_empty_leaves);
 
+/* Requests that have prepared leaves and not yet used them */
+static atomic_t pins_preparing;
+
 static void pins_reap(struct work_struct *work)
 {
-	struct llist_node *empty = llist_del_all(&pins_empty_leaves);
 	struct pins_leaf *leaf, *next;
+	struct llist_node *empty;
 
+	/* A large request may take longer than a new leaf is given. */
+	if (atomic_read(&pins_preparing)) {
+		schedule_delayed_work(&pins_reap_work, HZ);
+		return;
+	}
+
+	empty = llist_del_all(&pins_empty_leaves);
 	llist_for_each_entry_safe(leaf, next, empty, empty) {
 		struct xarray *map = leaf->large ? &pins_large : &pins_small;
 		bool dead;
@@ -628,13 +638,24 @@ static int slot_add(struct pins_leaf *leaf, u64 *slot, const struct pins_run *ru
 	return 0;
 }
 
+static void spare_free(struct pins_owner *owner)
+{
+	while (owner->spare) {
+		struct pins_list *list = owner->spare;
+
+		owner->spare = list->next;
+		kfree(list);
+	}
+}
+
 /**
  * pins_map_prepare() - allocate what pins_map_add() was missing
  * @it: the request
  * @owner: on whose behalf
  *
- * Leaves for all of it, and more spare lists each time. Leaves that stay empty
- * are freed a second later, so that pins_map_add() may still miss one.
+ * Leaves for all of it, and more spare lists each time. No empty leaves are freed
+ * until pins_map_done(), but for those that the worker is about to free already:
+ * pins_map_add() may miss one once more.
  *
  * Context: process context, sleeps.
  * Return: 0, -ENOMEM, or -EINTR for a task that is being killed.
@@ -644,6 +665,10 @@ int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner)
 	struct pins_place last = {};
 	unsigned long i;
 	int err;
+
+	if (!owner->prepared)
+		atomic_inc(&pins_preparing);
+	owner->prepared = true;
 
 	it->pos = 0;
 	while (it->pos < it->nr) {
@@ -655,19 +680,19 @@ int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner)
 		    (place.map == last.map && place.index == last.index))
 			continue;
 		last = place;
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		if (xa_load(place.map, place.index))
 			continue;
 		err = leaf_create(&place);
 		if (err)
 			return err;
-		cond_resched();
-		if (fatal_signal_pending(current))
-			return -EINTR;
 	}
 
 	if (!owner->spare_size)
 		return 0;
-	pins_map_done(owner);
+	spare_free(owner);
 	owner->nr_spare = min(max(2 * owner->nr_spare, 1), it->nr);
 	for (i = 0; i < owner->nr_spare; i++) {
 		struct pins_list *list;
@@ -686,17 +711,13 @@ int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner)
 }
 
 /**
- * pins_map_done() - free what pins_map_add() has not used
+ * pins_map_done() - end what pins_map_prepare() began
  * @owner: on whose behalf
  */
 void pins_map_done(struct pins_owner *owner)
 {
-	while (owner->spare) {
-		struct pins_list *list = owner->spare;
-
-		owner->spare = list->next;
-		kfree(list);
-	}
+	spare_free(owner);
+	atomic_dec(&pins_preparing);
 }
 
 /*
@@ -729,6 +750,7 @@ static __always_inline void leaf_add_anon(struct pins_leaf *leaf,
 	if (nr) {
 		leaf_get(leaf, (struct folio *)pages[0], nr);
 		owner_charge(owner, PINS_ANON, nr);
+		owner->delta.stat[PINS_PINS] += nr;
 		it->pos += nr;
 	}
 }
@@ -751,7 +773,6 @@ static __always_inline void leaf_add_anon(struct pins_leaf *leaf,
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 {
 	struct pins_batch batch = {};
-	unsigned long start = it->pos;
 	int err = 0;
 
 	while (!err && it->pos < it->nr) {
@@ -786,8 +807,10 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 				break;
 			err = slot_add(leaf, &leaf->slot[place.slot], &run,
 				       owner, &batch);
-			if (!err)
-				it->pos += run.n;
+			if (err)
+				break;
+			owner->delta.stat[PINS_PINS] += run.n;
+			it->pos += run.n;
 			if (it->pos == it->nr || !--budget)
 				break;
 		}
@@ -798,7 +821,6 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 		cond_resched();
 	}
 
-	owner->delta.stat[PINS_PINS] += it->pos - start;
 	pins_batch_flush(&batch);
 	return err;
 }
@@ -809,7 +831,7 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
  * @id: the cgroup that it was added for
  * @batch: collects what was released
  *
- * Context: any but NMI. The caller still holds the pins.
+ * Context: process context, may reschedule. The caller still holds the pins.
  */
 void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 {
@@ -835,7 +857,11 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 			/* Gone if an unpin took it for that of somebody else */
 			rec = slot_find(slot, id);
 			if (rec) {
-				*rec = rec_take(*rec, run.n, run.folio, batch);
+				u64 n = min(run.n, FIELD_GET(REC_COUNT, *rec));
+
+				*rec = rec_take(*rec, n, run.folio, batch);
+				/* They were not counted as pins. */
+				batch->unpins -= n;
 				if (slot_list(*slot))
 					slot_tidy(slot);
 				if (!*slot)
@@ -846,6 +872,7 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 		}
 		batch_settle(batch);
 		rcu_read_unlock();
+		cond_resched();
 	}
 }
 
@@ -971,9 +998,8 @@ bool pins_map_holds(struct folio *folio, u32 id)
 	return ret;
 }
 
-#ifdef CONFIG_DEBUG_FS
 /* How many folios have records, for tests that look for leaks. */
-static int pins_records_get(void *data, u64 *val)
+static int __maybe_unused pins_records_get(void *data, u64 *val)
 {
 	struct xarray * const maps[] = { &pins_small, &pins_large };
 	struct pins_leaf *leaf;
@@ -989,6 +1015,7 @@ static int pins_records_get(void *data, u64 *val)
 	return 0;
 }
 
+#ifdef CONFIG_DEBUG_FS
 DEFINE_DEBUGFS_ATTRIBUTE(pins_records_fops, pins_records_get, NULL, "%llu\n");
 
 static int __init pins_debugfs_init(void)

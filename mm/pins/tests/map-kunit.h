@@ -23,15 +23,22 @@ struct pins_test {
 	struct page *pages[TEST_PAGES];
 };
 
-/* The ledger of the test that runs in this task, if one does */
-static struct pins_test *test_ledger(void)
+/* The test that is running, if it is one of these */
+static struct kunit *pins_test_running;
+
+/* Its ledger, if it runs in this task and the batch is of one of its cgroups */
+static struct pins_test *test_ledger(struct pins_batch *batch)
 {
-	return in_task() && current->kunit_test ? current->kunit_test->priv : NULL;
+	if (!in_task() || !current->kunit_test ||
+	    current->kunit_test != READ_ONCE(pins_test_running) ||
+	    FIELD_GET(REC_ID, batch->key) >= TEST_IDS)
+		return NULL;
+	return current->kunit_test->priv;
 }
 
 static bool pins_test_uncharge(struct pins_batch *batch)
 {
-	struct pins_test *t = test_ledger();
+	struct pins_test *t = test_ledger(batch);
 
 	if (!t)
 		return false;
@@ -44,7 +51,7 @@ static bool pins_test_uncharge(struct pins_batch *batch)
 
 static bool pins_test_flush(struct pins_batch *batch)
 {
-	struct pins_test *t = test_ledger();
+	struct pins_test *t = test_ledger(batch);
 
 	if (!t)
 		return false;
@@ -86,7 +93,8 @@ static long test_record(struct pins_test *t, u32 id, struct page **pages,
 			return -ENOMEM;
 		it.pos = pos;
 	}
-	pins_map_done(&owner);
+	if (owner.prepared)
+		pins_map_done(&owner);
 	if (err)
 		return err;
 	new = (1 << 20) - owner.reserved;
@@ -124,6 +132,7 @@ static int pins_map_test_init(struct kunit *test)
 		t->pages[i] = alloc_page(GFP_KERNEL);
 		KUNIT_ASSERT_NOT_NULL(test, t->pages[i]);
 	}
+	WRITE_ONCE(pins_test_running, test);
 	/* As if there were a cgroup */
 	static_branch_inc(&pins_key);
 	return 0;
@@ -137,6 +146,7 @@ static void pins_map_test_exit(struct kunit *test)
 	int i;
 
 	static_branch_dec(&pins_key);
+	WRITE_ONCE(pins_test_running, NULL);
 	for (i = 0; i < TEST_IDS; i++) {
 		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->charged[i]), 0);
 		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->pins[i]), 0);
@@ -294,9 +304,9 @@ static void pins_test_short_reservation(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, pins_map_prepare(&it, &owner), 0);
 	it.pos = 0;
 	KUNIT_EXPECT_EQ(test, pins_map_add(&it, &owner), -EDQUOT);
+	pins_map_done(&owner);
 	KUNIT_EXPECT_EQ(test, it.pos, 5);
 	atomic_long_add(5, &t->charged[1]);
-	atomic_long_add(5, &t->pins[1]);
 	pins_map_remove(&it, 1, &batch);
 	pins_batch_flush(&batch);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
