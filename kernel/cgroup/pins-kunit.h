@@ -211,16 +211,18 @@ static void pins_test_parse(struct kunit *test)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		unsigned long nr_pages = 4711;
+		unsigned long nr_pages = 4711, expected;
 		char buf[32];
 
 		strscpy(buf, cases[i].text);
 		KUNIT_EXPECT_EQ_MSG(test, pins_parse_pages(buf, &nr_pages),
 				    cases[i].err, "\"%s\"", cases[i].text);
-		KUNIT_EXPECT_EQ_MSG(test, nr_pages,
-				    cases[i].err ? 4711 :
-				    min(cases[i].nr_pages, PAGE_COUNTER_MAX),
-				    "\"%s\"", cases[i].text);
+		if (cases[i].err)
+			expected = 4711;
+		else
+			expected = min(cases[i].nr_pages, PAGE_COUNTER_MAX);
+		KUNIT_EXPECT_EQ_MSG(test, nr_pages, expected, "\"%s\"",
+				    cases[i].text);
 	}
 }
 
@@ -237,4 +239,5 @@ static struct kunit_suite pins_cgroup_test_suite = {
 	.name = "pins_cgroup",
 	.test_cases = pins_cgroup_test_cases,
 };
+
 kunit_test_suite(pins_cgroup_test_suite);

@@ -93,7 +93,7 @@
 #include "internal.h"
 
 #define PINS_LEAF_SHIFT		5
-#define PINS_LEAF_SLOTS		(1 << PINS_LEAF_SHIFT)
+#define PINS_LEAF_SLOTS		BIT(PINS_LEAF_SHIFT)
 
 /* 2 MB of 4 kB pages; like the gate's buckets. */
 #define PINS_LARGE_ORDER	9
@@ -193,8 +193,8 @@ static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
 	if (refs >= 0 && refs < GUP_PIN_COUNTING_BIAS / 2)
 		return 0;
 
-	/* In this order, what is unmapped in between is missing, not extra. */
 	refs = GUP_PIN_COUNTING_BIAS / 2 - folio_mapcount(folio);
+	/* What is unmapped in between is to be missing, not extra. */
 	smp_rmb();
 	refs += folio_ref_count(folio);
 	return refs > 0 ? refs / GUP_PIN_COUNTING_BIAS : 0;
@@ -1001,17 +1001,18 @@ bool pins_map_holds(struct folio *folio, u32 id)
 /* How many folios have records, for tests that look for leaks. */
 static int __maybe_unused pins_records_get(void *data, u64 *val)
 {
-	struct xarray * const maps[] = { &pins_small, &pins_large };
+	struct xarray *maps[] = { &pins_small, &pins_large };
 	struct pins_leaf *leaf;
 	unsigned long index;
+	u64 records = 0;
 	int i;
 
-	*val = 0;
 	rcu_read_lock();
 	for (i = 0; i < ARRAY_SIZE(maps); i++)
 		xa_for_each(maps[i], index, leaf)
-			*val += READ_ONCE(leaf->used);
+			records += READ_ONCE(leaf->used);
 	rcu_read_unlock();
+	*val = records;
 	return 0;
 }
 

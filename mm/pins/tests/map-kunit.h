@@ -203,9 +203,8 @@ static void pins_test_grouping(struct kunit *test)
 	for (i = TEST_PAGES - 1; i >= 0; i -= 2)
 		test_unpin(t->pages + i, 1);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), TEST_PAGES / 2);
-	for (i = 0; i < TEST_PAGES; i += 2) {
+	for (i = 0; i < TEST_PAGES; i += 2)
 		unpin_user_page(t->pages[i]);
-	}
 }
 
 /* I5 short: a short-term pin neither makes a charge nor ends one. */
@@ -422,7 +421,7 @@ static long pins_race(struct kunit *test, const u32 *ids)
 		racers[i] = (struct pins_racer){ .test = test, .id = ids[i] };
 		init_completion(&racers[i].done);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(pins_race_thread,
-							    &racers[i], "pins_race/%d", i)));
+							    &racers[i], "pins_racer/%d", i)));
 	}
 	for (i = 0; i < TEST_THREADS; i++) {
 		wait_for_completion(&racers[i].done);
@@ -471,4 +470,5 @@ static struct kunit_suite pins_map_test_suite = {
 	.exit = pins_map_test_exit,
 	.test_cases = pins_map_test_cases,
 };
+
 kunit_test_suite(pins_map_test_suite);
