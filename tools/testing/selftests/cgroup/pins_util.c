@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The runner of the pins controller's tests: see pins_util.h.
+ */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <linux/limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pins_util.h"
+
+#define SYSFS_THP	"/sys/kernel/mm/transparent_hugepage/"
+#define SYSFS_HUGETLB	"/sys/kernel/mm/hugepages/"
+
+/* How long work in the background may take: only so that a test ends */
+#define PATIENCE_MS	5000
+#define HANG_S		240
+
+char pins_root[PATH_MAX], pins_top[PATH_MAX];
+
+/* Why a test was skipped; its process writes, the runner reads */
+static char *skip_reason;
+#define SKIP_REASON_LEN	256
+
+static struct setting {
+	const char *path, *want;
+	char was[64];
+} settings[] = {
+	{ SYSFS_THP "enabled", "madvise" },
+	{ SYSFS_THP "shmem_enabled", "advise" },
+	{ SYSFS_THP "hugepages-64kB/enabled", "madvise" },
+	{ SYSFS_THP "hugepages-64kB/shmem_enabled", "advise" },
+	{ SYSFS_HUGETLB "hugepages-2048kB/nr_hugepages", "8" },
+	{ SYSFS_HUGETLB "hugepages-1048576kB/nr_hugepages", "1" },
+};
+
+/* cgroups */
+
+char *cg_make(const char *name)
+{
+	char *cg = cg_name(pins_top, name);
+	char parent[PATH_MAX];
+
+	snprintf(parent, sizeof(parent), "%s", cg);
+	*strrchr(parent, '/') = '\0';
+	check_eq(cg_write(parent, "cgroup.subtree_control", "+pins"), 0);
+	check_eq(cg_create(cg), 0);
+	return cg;
+}
+
+void enter(const char *cg)
+{
+	check_eq(cg_enter_current(cg), 0);
+}
+
+/* Makes a cgroup, and a task of it that can pin by io_uring, as most do. */
+char *enter_new(const char *name)
+{
+	char *cg = cg_make(name);
+
+	need_source(SOURCE_URING);
+	enter(cg);
+	return cg;
+}
+
+void enter_root(void)
+{
+	enter(pins_root);
+}
+
+void set_max(const char *cg, long bytes)
+{
+	check_eq(cg_write_numeric(cg, "pins.max", bytes), 0);
+}
+
+static long key_value(const char *dir, const char *file, const char *key)
+{
+	char path[PATH_MAX], name[64];
+	long value, ret = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (ret < 0 && fscanf(f, "%63s %ld", name, &value) == 2)
+		if (!strcmp(name, key))
+			ret = value;
+	fclose(f);
+	return ret;
+}
+
+long pins_current(const char *cg)
+{
+	return cg_read_long(cg, "pins.current");
+}
+
+long pins_peak(const char *cg)
+{
+	return cg_read_long(cg, "pins.peak");
+}
+
+long pins_stat(const char *cg, const char *key)
+{
+	return key_value(cg, "pins.stat", key);
+}
+
+long pins_events(const char *cg)
+{
+	return key_value(cg, "pins.events", "max");
+}
+
+long pins_events_local(const char *cg)
+{
+	return key_value(cg, "pins.events.local", "max");
+}
+
+long pins_dying(const char *cg)
+{
+	return key_value(cg, "cgroup.stat", "nr_dying_descendants");
+}
+
+/* Checks */
+
+static void __noreturn test_exit(int code)
+{
+	fflush(stdout);
+	_exit(code);
+}
+
+void pins_check(bool ok, const char *what, const char *file, int line)
+{
+	if (ok)
+		return;
+	ksft_print_msg("%s:%d: not so: %s (%m)\n", file, line, what);
+	test_exit(KSFT_FAIL);
+}
+
+void pins_check_eq(long value, long want, const char *what, const char *file,
+		   int line)
+{
+	if (value == want)
+		return;
+	ksft_print_msg("%s:%d: %s is %ld, not %ld\n", file, line, what, value,
+		       want);
+	test_exit(KSFT_FAIL);
+}
+
+void pins_check_settles(const char *cg, long want, const char *file, int line)
+{
+	int ms;
+
+	for (ms = 0; ms < PATIENCE_MS && pins_current(cg) != want; ms++)
+		usleep(1000);
+	pins_check_eq(pins_current(cg), want, "pins.current in the end", file,
+		      line);
+}
+
+void pins_check_stat(const char *cg, const char *key, long want,
+		     const char *file, int line)
+{
+	static const char * const keys[] = {
+		"anon", "file", "shmem", "hugetlb", "device"
+	};
+	int i;
+
+	pins_check_eq(pins_current(cg), want, "pins.current", file, line);
+	for (i = 0; i < ARRAY_SIZE(keys); i++)
+		pins_check_eq(pins_stat(cg, keys[i]),
+			      strcmp(keys[i], key) ? 0 : want, keys[i], file,
+			      line);
+}
+
+void skip(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(skip_reason, SKIP_REASON_LEN, fmt, args);
+	va_end(args);
+	test_exit(KSFT_SKIP);
+}
+
+struct baton baton_make(void)
+{
+	struct baton b;
+
+	check(!pipe(b.fd));
+	return b;
+}
+
+void baton_pass(struct baton *b)
+{
+	check(write(b->fd[1], "", 1) == 1);
+}
+
+void baton_take(struct baton *b)
+{
+	struct pollfd pfd = { .fd = b->fd[0], .events = POLLIN };
+	char byte;
+
+	check(poll(&pfd, 1, HANG_S * 1000 / 2) == 1);
+	check(read(b->fd[0], &byte, 1) == 1);
+}
+
+pid_t test_fork(void)
+{
+	pid_t pid = fork();
+
+	check(pid >= 0);
+	return pid;
+}
+
+int reap(pid_t pid)
+{
+	int status;
+
+	check(waitpid(pid, &status, 0) == pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* What a test must leave as it was */
+
+struct trace {
+	long current, records, dying, dying_pins, pinned, tainted;
+};
+
+/* As the last test has left it, before the runner told of it: output, too, may
+ * be pinned until it is written.
+ */
+static struct trace before;
+
+static long number_in(const char *path)
+{
+	char buf[64];
+
+	return read_text(path, buf, sizeof(buf)) > 0 ? atol(buf) : -1;
+}
+
+static void trace_take(struct trace *t)
+{
+	/* The counters of /proc/vmstat are per CPU until this is written */
+	write_text("/proc/sys/vm/stat_refresh", "1", 1);
+	t->pinned = key_value("/proc", "vmstat", "nr_foll_pin_acquired") -
+		    key_value("/proc", "vmstat", "nr_foll_pin_released");
+	t->current = pins_current(pins_top);
+	t->records = number_in("/sys/kernel/debug/pins/records");
+	t->dying = pins_dying(pins_top);
+	t->dying_pins = key_value(pins_top, "cgroup.stat",
+				  "nr_dying_subsys_pins");
+	t->tainted = number_in("/proc/sys/kernel/tainted");
+}
+
+static long charged;
+
+static int sum_current(const char *path, const struct stat *st, int type,
+		       struct FTW *ftw)
+{
+	if (type == FTW_DP && ftw->level)
+		charged += labs(pins_current(path));
+	return 0;
+}
+
+static int remove_cgroup(const char *path, const struct stat *st, int type,
+			 struct FTW *ftw)
+{
+	if (type == FTW_DP && ftw->level)
+		cg_destroy(path);
+	return 0;
+}
+
+static void walk_cgroups(int (*fn)(const char *, const struct stat *, int,
+				   struct FTW *))
+{
+	charged = 0;
+	nftw(pins_top, fn, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+static bool left_nothing(void)
+{
+	struct trace now;
+	int ms;
+
+	for (ms = 0; ms < PATIENCE_MS; ms += 10) {
+		walk_cgroups(sum_current);
+		if (!charged)
+			break;
+		usleep(10000);
+	}
+	walk_cgroups(remove_cgroup);
+	for (; ms < PATIENCE_MS * 2; ms += 10) {
+		trace_take(&now);
+		/* What was in flight before is not ours to miss. */
+		if (now.pinned < before.pinned)
+			before.pinned = now.pinned;
+		if (!charged && !memcmp(&now, &before, sizeof(now)))
+			return true;
+		if (charged || now.tainted != before.tainted)
+			break;
+		usleep(10000);
+	}
+	ksft_print_msg("left: %ld bytes charged in live cgroups, %ld in all (%ld before)\n",
+		       charged, now.current, before.current);
+	ksft_print_msg("left: %ld records (%ld), %ld pinned pages (%ld)\n",
+		       now.records, before.records, now.pinned,
+		       before.pinned);
+	ksft_print_msg("left: %ld dying cgroups (%ld), %ld of pins (%ld), tainted %#lx (%#lx)\n",
+		       now.dying, before.dying, now.dying_pins,
+		       before.dying_pins, now.tainted, before.tainted);
+	before = now;
+	return false;
+}
+
+static void __noreturn run_child(void (*fn)(void))
+{
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setpgid(0, 0);
+	alarm(HANG_S);
+	check(!setrlimit(RLIMIT_MEMLOCK, &unlimited));
+	/* What a test mounts is gone when it ends */
+	check(!unshare(CLONE_NEWNS));
+	check(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	fn();
+	test_exit(KSFT_PASS);
+}
+
+void pins_test(const char *name, void (*fn)(void))
+{
+	bool clean;
+	pid_t pid;
+	int code;
+
+	skip_reason[0] = '\0';
+	/* In case that a test before has turned it off and failed */
+	cg_write(pins_root, "cgroup.subtree_control", "+pins");
+	cg_write(pins_top, "cgroup.subtree_control", "+pins");
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		run_child(fn);
+	code = reap(pid);
+	if (code > 128)
+		ksft_print_msg("killed by signal %d\n", code - 128);
+	/* Its children have become ours */
+	kill(-pid, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	clean = left_nothing();
+
+	if (code == KSFT_SKIP && clean)
+		ksft_test_result_skip("%s: %s\n", name, skip_reason);
+	else
+		ksft_test_result(code == KSFT_PASS && clean, "%s\n", name);
+}
+
+static void settings_apply(void)
+{
+	struct setting *s;
+	char *was, *end;
+
+	for (s = settings; s < settings + ARRAY_SIZE(settings); s++) {
+		if (read_text(s->path, s->was, sizeof(s->was)) <= 0)
+			continue;
+		/* Of "a [b] c" it is b that was set */
+		was = strchr(s->was, '[');
+		if (was) {
+			end = strchr(was, ']');
+			memmove(s->was, was + 1, end - was - 1);
+			s->was[end - was - 1] = '\0';
+		}
+		write_text(s->path, (char *)s->want, strlen(s->want));
+	}
+}
+
+static void settings_restore(void)
+{
+	struct setting *s;
+
+	for (s = settings; s < settings + ARRAY_SIZE(settings); s++)
+		write_text(s->path, s->was, strlen(s->was));
+}
+
+void pins_setup(int nr_tests)
+{
+	struct trace was;
+	int i;
+
+	ksft_print_header();
+	if (geteuid())
+		ksft_exit_skip("these tests need root\n");
+	if (cg_find_unified_root(pins_root, sizeof(pins_root), NULL))
+		ksft_exit_skip("cgroup v2 isn't mounted\n");
+	if (cg_read_strstr(pins_root, "cgroup.controllers", "pins"))
+		ksft_exit_skip("pins controller isn't available\n");
+	if (cg_write(pins_root, "cgroup.subtree_control", "+pins"))
+		ksft_exit_skip("pins controller can't be enabled\n");
+
+	snprintf(pins_top, sizeof(pins_top), "%.4000s/pins_test", pins_root);
+	if (cg_create(pins_top) && errno != EEXIST)
+		ksft_exit_fail_msg("can't make %s\n", pins_top);
+	walk_cgroups(remove_cgroup);
+	if (cg_write(pins_top, "cgroup.subtree_control", "+pins"))
+		ksft_exit_fail_msg("can't hand pins on in %s\n", pins_top);
+
+	skip_reason = mmap(NULL, SKIP_REASON_LEN, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (skip_reason == MAP_FAILED || cg_enter_current(pins_root) ||
+	    prctl(PR_SET_CHILD_SUBREAPER, 1))
+		ksft_exit_fail_perror("setup");
+
+	settings_apply();
+	for (i = 0; i < NR_SOURCES; i++)
+		if (source_missing(i))
+			ksft_print_msg("no %s: %s\n", pin_sources[i].name,
+				       source_missing(i));
+	if (access("/sys/kernel/debug/pins/records", R_OK))
+		ksft_print_msg("no /sys/kernel/debug/pins/records: records are not checked\n");
+
+	/* What the sources were tried with, or a test before, may still go */
+	ksft_set_plan(nr_tests);
+	trace_take(&before);
+	do {
+		was = before;
+		usleep(100000);
+		trace_take(&before);
+	} while (memcmp(&was, &before, sizeof(was)));
+}
+
+void pins_finish(void)
+{
+	settings_restore();
+	cg_destroy(pins_top);
+	ksft_finished();
+}
+
+void pins_run(const struct pins_test *tests, int nr)
+{
+	int i;
+
+	pins_setup(nr);
+	for (i = 0; i < nr; i++)
+		pins_test(tests[i].name, tests[i].fn);
+	pins_finish();
+}
