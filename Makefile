@@ -35,9 +35,11 @@ baseline debug: deps
 	@scripts/kernel $@
 
 run: kernel build/demo-io_uring
+	@echo 'booting build/pins/bzImage in QEMU'
 	@vm/boot pins vm/demo
 
 shell: kernel build/demo-io_uring
+	@echo 'booting build/pins/bzImage in QEMU; exit or Ctrl-D ends it'
 	@vm/boot pins
 
 test: deps
@@ -46,7 +48,7 @@ test: deps
 check: deps
 	@scripts/check
 
-bench: deps
+bench: kernel baseline
 	@bench/run
 
 build/demo-io_uring: vm/demo-io_uring.c | deps

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by what builds kernels or parts of them.
+# shellcheck shell=bash
+# shellcheck source=common.sh
+[ -n "${build:-}" ] || . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# The little that names its sources absolutely all the same is cached, too
+export CCACHE_BASEDIR=$top CCACHE_NOHASHDIR=1
+
+# kbuild SOURCE NAME [ARCH]: from here on build in SOURCE/build-NAME.
+#
+# The object files lie in a child of the source tree: then Kbuild names all
+# sources by relative paths, and the compiler cache serves other clones too.
+kbuild() {
+	out=$1/build-$2
+	mkdir -p "$out" "$build/log"
+	make=(make -C "$1" O="build-$2" -j"$(nproc)" ARCH="${3:-x86}"
+	      KBUILD_BUILD_USER=pins KBUILD_BUILD_HOST=pins
+	      KBUILD_BUILD_TIMESTAMP='2025-01-01 00:00:00 UTC')
+	if command -v ccache >/dev/null; then
+		make+=(CC="ccache gcc" HOSTCC="ccache gcc")
+	fi
+}
+
+# Several fragments set a symbol: the last one wins
+merge_fragments() {
+	awk '
+	/^CONFIG_[A-Z0-9_a-z]+=/ { name = substr($0, 1, index($0, "=") - 1) }
+	/^# CONFIG_[A-Z0-9_a-z]+ is not set/ { name = $2 }
+	name == ""	{ next }
+	!(name in value) { order[n++] = name }
+			{ value[name] = $0; name = "" }
+	END { for (i = 0; i < n; i++) print value[order[i]] }' "$@"
+}
+
+# Every line of the fragments must have taken
+verify_config() {	# FRAGMENTS CONFIG
+	local line name bad=()
+
+	while IFS= read -r line; do
+		name=${line#\# }
+		name=${name%%[= ]*}
+		case $line in
+		\#*)	! grep -q "^$name=" "$2" || bad+=("$line") ;;
+		*)	grep -qxF -- "$line" "$2" || bad+=("$line") ;;
+		esac
+	done <"$1"
+	[ ${#bad[@]} -gt 0 ] || return 0
+	say "these lines of the configuration did not take:" >&2
+	printf '  %s\n' "${bad[@]}" >&2
+	return 1
+}
+
+# configure FRAGMENT...: over allnoconfig. An unchanged .config is not touched.
+configure() {
+	local config=$out/.config log=$build/log/config.log
+
+	merge_fragments "$@" >"$out/fragments"
+	if ! "${make[@]}" -s KCONFIG_ALLCONFIG="$out/fragments" \
+	     KCONFIG_CONFIG=.config.new allnoconfig >"$log" 2>&1; then
+		cat "$log" >&2
+		return 1
+	fi
+	verify_config "$out/fragments" "$config.new" || return 1
+	cmp -s "$config.new" "$config" || mv "$config.new" "$config"
+	rm -f "$config.new" "$config.new.old"
+}
