@@ -448,11 +448,11 @@ static void mapped_often(void)
 }
 
 /* References from a pipe cannot be told from pins. The charge may stay while
- * they are there, and must go when the page does.
+ * they are there and after, but must go when the page is freed or pinned again.
  */
-static void referenced_often(void)
+static void referenced_often(bool freed)
 {
-	char *cg = enter_new("a");
+	char *b = cg_make("b"), *a = enter_new("a");
 	struct mem m = mem_get(MEM_ANON, PAGE_SIZE);
 	struct iovec iov = { m.addr, 1 };
 	struct baton pipes[6];
@@ -468,14 +468,55 @@ static void referenced_often(void)
 			refs++;
 	}
 	check(refs > 1024);
-	check_eq(pins_current(cg), PAGE_SIZE);
+	check_eq(pins_current(a), PAGE_SIZE);
 	unpin(&p);
 	for (i = 0; i < ARRAY_SIZE(pipes); i++) {
 		close(pipes[i].fd[0]);
 		close(pipes[i].fd[1]);
 	}
-	check_eq(munmap(m.addr, m.len), 0);
-	check_settles(cg, 0);
+	if (freed) {
+		check_eq(munmap(m.addr, m.len), 0);
+	} else {
+		enter(b);
+		check_eq(pin(&p, SOURCE_URING, &m), 0);
+		check_eq(pins_current(b), PAGE_SIZE);
+	}
+	check_settles(a, 0);
+}
+
+static void referenced_and_freed(void)
+{
+	referenced_often(true);
+}
+
+static void referenced_and_pinned(void)
+{
+	referenced_often(false);
+}
+
+/* Pins of the root cgroup hide that those of another are gone. They go as one
+ * array, which begins with a page that nobody else has pinned.
+ */
+static void kept_by_uncharged_pins(void)
+{
+	struct pin early, late;
+	struct mem m;
+	char *a;
+
+	need_source(SOURCE_GUP);
+	a = enter_new("a");
+	m = mem_get(MEM_THP, 2 * SZ_2M);
+	check(mmap(m.addr + SZ_2M, SZ_64K, PROT_READ | PROT_WRITE, MAP_FIXED |
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == m.addr + SZ_2M);
+	enter_root();
+	check_eq(pin_part(&early, SOURCE_GUP, &m, SZ_2M - SZ_64K, 2 * SZ_64K),
+		 0);
+	enter(a);
+	check_eq(pin_part(&late, SOURCE_URING, &m, SZ_2M, SZ_64K), 0);
+	check_eq(pins_current(a), SZ_64K);
+	unpin(&late);
+	unpin(&early);
+	check_eq(pins_current(a), 0);
 }
 
 static void forked_while_pinned(void)
@@ -1317,7 +1358,10 @@ static const struct pins_test tests[] = {
 	{ "I2 zero: a page mapped a thousand times is given back",
 	  mapped_often },
 	{ "I2 zero: a page referenced a thousand times is given back when freed",
-	  referenced_often },
+	  referenced_and_freed },
+	{ "I2 zero: or when another cgroup pins it", referenced_and_pinned },
+	{ "I2 zero: a charge that uncharged pins have kept goes with them",
+	  kept_by_uncharged_pins },
 	{ "I2 zero: fork while pinned, child and parent write",
 	  forked_while_pinned },
 	{ "I2 zero: exec while pinned", exec_while_pinned },
