@@ -13,6 +13,8 @@
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
 
+struct bio_vec;
+
 #ifdef CONFIG_CGROUP_PINS
 
 /* On while a non-root cgroup of the pins controller exists. */
@@ -56,6 +58,7 @@ static __always_inline bool pins_enabled(void)
 long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
 long __pins_charge_folios(struct folio **folios, long nr);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
+void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr);
 void __pins_unpinned(struct folio *folio, bool large);
 
 /**
@@ -129,6 +132,23 @@ static __always_inline bool pins_unpin_pages(struct page **pages,
 }
 
 /**
+ * pins_unpin_bvecs() - the same for segments with one pin each
+ * @bvecs: the segments
+ * @nr: how many
+ *
+ * Context: any but NMI.
+ * Return: how many were unpinned, all or none. The caller has to unpin the rest.
+ */
+static __always_inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs,
+						     unsigned int nr)
+{
+	if (!pins_enabled())
+		return 0;
+	__pins_unpin_bvecs(bvecs, nr);
+	return nr;
+}
+
+/**
  * pins_folio_freed() - forget a folio that goes back to the page allocator
  * @folio: the folio, nobody else has a reference
  *
@@ -160,6 +180,12 @@ static inline void pins_unpinned(struct folio *folio, bool large)
 static inline bool pins_unpin_pages(struct page **pages, unsigned long npages)
 {
 	return false;
+}
+
+static inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs,
+					    unsigned int nr)
+{
+	return 0;
 }
 
 static inline void pins_folio_freed(struct folio *folio)

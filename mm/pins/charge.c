@@ -251,19 +251,19 @@ static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
 			pins_put(run[i].folio, run[i].n);
 }
 
-void __pins_unpin_pages(struct page **pages, unsigned long npages)
+/* Drop an array of pins, with one update of the statistics for many of them. */
+static __always_inline void pins_unpin(struct pins_iter *it)
 {
-	struct pins_iter it = { .pages = pages, .nr = npages };
 	struct pins_run charged[PINS_BATCH];
 	struct pglist_data *pgdat = NULL;
 	struct pins_batch batch = {};
 	unsigned int nr = 0;
 	long released = 0;
 
-	while (it.pos < it.nr) {
-		struct pins_run run = pins_iter_run(&it);
+	while (it->pos < it->nr) {
+		struct pins_run run = pins_iter_run(it);
 
-		it.pos += run.n;
+		it->pos += run.n;
 		if (!pins_run_pinned(&run))
 			continue;
 
@@ -296,6 +296,20 @@ void __pins_unpin_pages(struct page **pages, unsigned long npages)
 		mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, released);
 	pins_unpinned_runs(charged, nr, &batch);
 	pins_batch_flush(&batch);
+}
+
+void __pins_unpin_pages(struct page **pages, unsigned long npages)
+{
+	struct pins_iter it = { .pages = pages, .nr = npages };
+
+	pins_unpin(&it);
+}
+
+void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr)
+{
+	struct pins_iter it = { .bvecs = bvecs, .nr = nr };
+
+	pins_unpin(&it);
 }
 
 void __pins_unpinned(struct folio *folio, bool large)

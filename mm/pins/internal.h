@@ -7,6 +7,7 @@
 #ifndef _MM_PINS_INTERNAL_H
 #define _MM_PINS_INTERNAL_H
 
+#include <linux/bvec.h>
 #include <linux/mm.h>
 #include <linux/pins.h>
 #include <linux/pins_cgroup.h>
@@ -53,7 +54,8 @@ static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
 /**
  * struct pins_iter - walks the runs of a request
  * @pages: the pages of a request, or
- * @folios: its folios
+ * @folios: its folios, or
+ * @bvecs: segments with one pin each
  * @nr: how many there are
  * @pos: the entry that the walk has reached
  * @whole: each run ends where its folio or the request does. Known when a walk
@@ -66,6 +68,7 @@ static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
 struct pins_iter {
 	struct page **pages;
 	struct folio **folios;
+	const struct bio_vec *bvecs;
 	unsigned long nr;
 	unsigned long pos;
 	bool whole;
@@ -106,6 +109,11 @@ static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 	if (unlikely(it->folios)) {
 		run.folio = it->folios[it->pos];
 		run.large = run.folio && folio_test_large(run.folio);
+		return run;
+	}
+	if (unlikely(it->bvecs)) {
+		run.folio = page_folio(it->bvecs[it->pos].bv_page);
+		run.large = folio_test_large(run.folio);
 		return run;
 	}
 
