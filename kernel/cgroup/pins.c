@@ -13,8 +13,9 @@
  *   is not; nor is mlock(), whose pages can still be migrated.
  *
  * - The cgroup pays whose task pins its own memory. Memory of another process,
- *   or pinned by a kernel thread, is paid for by the owner of that memory's mm.
- *   The root cgroup is not charged.
+ *   or pinned by a kernel thread, is paid for by the owner of that memory's mm;
+ *   when that has no process left, by whoever pins it. The root cgroup is not
+ *   charged.
  *
  * - A folio counts whole, because all of it is stuck, and once per cgroup,
  *   however often that cgroup pins it.
@@ -102,7 +103,12 @@ struct pins_cgroup {
 	struct cgroup_file		events_file;
 	struct cgroup_file		events_local_file;
 
-	/* Open files that have reset pins.peak; under charge_lock of @top */
+	/*
+	 * Open files that have reset pins.peak. With a lock of their own, outside
+	 * charge_lock: there may be very many, and nobody shall wait for them who
+	 * only pins.
+	 */
+	spinlock_t			peaks_lock;
 	struct list_head		peaks;
 
 	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
@@ -144,6 +150,7 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	pins->top = parent ? parent->top : pins;
 	init_rwsem(&pins->reservations);
 	spin_lock_init(&pins->charge_lock);
+	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
 
 	/* Before a task can be in it: from now on pins are recorded. */
@@ -192,7 +199,7 @@ struct pins_cgroup *get_pins_cgroup_from_current(void)
  *
  * Context: process context; the caller keeps @mm alive.
  * Return: the cgroup, to be released with put_pins_cgroup(), or NULL if it is
- * the root cgroup or the mm has lost its owner.
+ * the root cgroup.
  */
 struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm)
 {
@@ -214,7 +221,10 @@ struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm)
 	} while (css && !css_tryget(css));
 	rcu_read_unlock();
 
-	return css && owner ? css_pins(css) : NULL;
+	/* All its processes are gone, somebody keeps it: who pins it pays. */
+	if (unlikely(!owner))
+		return get_pins_cgroup_from_current();
+	return css ? css_pins(css) : NULL;
 }
 
 /**
@@ -718,9 +728,9 @@ static void pins_peak_release(struct kernfs_open_file *of)
 
 	if (ofp->value == OFP_PEAK_UNSET)
 		return;
-	spin_lock(&pins->top->charge_lock);
+	spin_lock(&pins->peaks_lock);
 	list_del(&ofp->list);
-	spin_unlock(&pins->top->charge_lock);
+	spin_unlock(&pins->peaks_lock);
 }
 
 static int pins_peak_show(struct seq_file *sf, void *v)
@@ -729,12 +739,14 @@ static int pins_peak_show(struct seq_file *sf, void *v)
 	struct cgroup_of_peak *ofp = of_peak(sf->private);
 	u64 peak;
 
+	spin_lock(&pins->peaks_lock);
 	spin_lock(&pins->top->charge_lock);
 	if (ofp->value == OFP_PEAK_UNSET)
 		peak = pins->watermark;
 	else
 		peak = max_t(u64, ofp->value, pins->local_watermark);
 	spin_unlock(&pins->top->charge_lock);
+	spin_unlock(&pins->peaks_lock);
 
 	seq_printf(sf, "%llu\n", peak * PAGE_SIZE);
 	return 0;
@@ -745,16 +757,22 @@ static ssize_t pins_peak_write(struct kernfs_open_file *of, char *buf,
 {
 	struct pins_cgroup *pins = css_pins(of_css(of));
 	struct cgroup_of_peak *ofp = of_peak(of), *peer;
+	unsigned long seen, usage;
 
+	spin_lock(&pins->peaks_lock);
 	spin_lock(&pins->top->charge_lock);
-	/* The others get what they have seen before the watermark starts anew. */
+	seen = pins->local_watermark;
+	usage = settled_usage(pins);
+	pins->local_watermark = usage;
+	spin_unlock(&pins->top->charge_lock);
+
+	/* The others get what they had seen before the watermark started anew. */
 	list_for_each_entry(peer, &pins->peaks, list)
-		peer->value = max_t(u64, peer->value, pins->local_watermark);
-	pins->local_watermark = settled_usage(pins);
+		peer->value = max_t(u64, peer->value, seen);
 	if (ofp->value == OFP_PEAK_UNSET)
 		list_add(&ofp->list, &pins->peaks);
-	ofp->value = pins->local_watermark;
-	spin_unlock(&pins->top->charge_lock);
+	ofp->value = usage;
+	spin_unlock(&pins->peaks_lock);
 	return nbytes;
 }
 

@@ -83,7 +83,7 @@ static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
 		new += run_nr_pages(&run);
 	}
 	*nr_new = new;
-	it->anon = anon;
+	it->anon = anon && it->pages;
 	it->whole = !it->broken;
 	if (!xa_empty(&seen))
 		xa_destroy(&seen);

@@ -69,8 +69,8 @@
  *
  * leaf->lock is raw and disables interrupts, because pins are released in
  * interrupts and under raw spinlocks. At most 32 folios are looked at while it
- * is held. Leaves are found under RCU. Only the worker takes leaves out of the
- * XArray, under its xa_lock, and marks them dead under leaf->lock.
+ * is held, or one list. Leaves are found under RCU. Only the worker takes leaves
+ * out of the XArray, under its xa_lock, and marks them dead under leaf->lock.
  *
  *	xa_lock
  *	    leaf->lock
@@ -253,10 +253,9 @@ static void pins_reap(struct work_struct *work)
 	}
 }
 
-/* Let the worker look at an empty leaf in a while. */
+/* Let the worker look at an empty leaf in a while; it is marked as queued. */
 static void leaf_queue(struct pins_leaf *leaf)
 {
-	leaf->queued = true;
 	if (llist_add(&leaf->empty, &pins_empty_leaves))
 		schedule_delayed_work(&pins_reap_work, HZ);
 }
@@ -282,8 +281,10 @@ static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio
 	leaf->used -= nr;
 	if (!leaf->used || unlikely(leaf->large))
 		atomic_dec(pins_gate_of(folio));
-	if (!leaf->used && !leaf->queued)
+	if (!leaf->used && !leaf->queued) {
+		leaf->queued = true;
 		leaf_queue(leaf);
+	}
 }
 
 /* Make sure that the place has a leaf, if possible. May sleep. */
@@ -697,8 +698,9 @@ int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner)
 	for (i = 0; i < owner->nr_spare; i++) {
 		struct pins_list *list;
 
+		/* For hundreds of thousands of cgroups it is too large. */
 		list = kmalloc(struct_size(list, rec, owner->spare_size),
-			       GFP_KERNEL_ACCOUNT);
+			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!list)
 			return -ENOMEM;
 		list->size = owner->spare_size;
@@ -811,7 +813,9 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 				break;
 			owner->delta.stat[PINS_PINS] += run.n;
 			it->pos += run.n;
-			if (it->pos == it->nr || !--budget)
+			/* A list may be as long as many folios. */
+			if (it->pos == it->nr || !--budget ||
+			    unlikely(leaf->slot[place.slot] & REC_LIST))
 				break;
 		}
 		batch_uncharge(&batch);
@@ -957,12 +961,16 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		raw_spin_lock_irqsave(&leaf->lock, flags);
 		/* If it is dead, look again: there may be a new one. */
 		while (likely(!leaf->dead)) {
+			bool list;
+
 			i += leaf_fit_small(leaf, place, runs + i, nr - i, batch);
 			if (i == nr || !place_next(&place, &runs[i]))
 				break;
+			list = leaf->slot[place.slot] & REC_LIST;
 			leaf_fit(leaf, &leaf->slot[place.slot], runs[i].folio,
 				 batch);
-			if (++i == nr || !place_next(&place, &runs[i]))
+			/* A list may be as long as many folios. */
+			if (++i == nr || list || !place_next(&place, &runs[i]))
 				break;
 		}
 		batch_uncharge(batch);
