@@ -26,6 +26,8 @@
 
 #define SYSFS_THP	"/sys/kernel/mm/transparent_hugepage/"
 #define SYSFS_HUGETLB	"/sys/kernel/mm/hugepages/"
+#define FAILSLAB	"/sys/kernel/debug/failslab"
+#define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
 
 /* How long work in the background may take: only so that a test ends */
 #define PATIENCE_MS	5000
@@ -234,6 +236,27 @@ int reap(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* Let allocations that may sleep fail, too. Returns where to say which. */
+int fail_setup(void)
+{
+	int fd = open("/proc/self/fail-nth", O_RDWR);
+
+	if (fd < 0 || cg_write(FAILSLAB, "ignore-gfp-wait", "N"))
+		skip("no injection of failing allocations");
+	cg_write(FAIL_PAGE_ALLOC, "ignore-gfp-wait", "N");
+	cg_write(FAIL_PAGE_ALLOC, "min-order", "0");
+	return fd;
+}
+
+/* Fail the nth allocation from here on; 0 for none. */
+void fail_nth(int fd, int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", n);
+
+	check_eq(pwrite(fd, text, len, 0), len);
+}
+
 /* What a test must leave as it was */
 
 struct trace {
@@ -252,12 +275,18 @@ static long number_in(const char *path)
 	return read_text(path, buf, sizeof(buf)) > 0 ? atol(buf) : -1;
 }
 
-static void trace_take(struct trace *t)
+/* How many pins there are in the whole system, charged or not. */
+long pages_pinned(void)
 {
 	/* The counters of /proc/vmstat are per CPU until this is written */
 	write_text("/proc/sys/vm/stat_refresh", "1", 1);
-	t->pinned = key_value("/proc", "vmstat", "nr_foll_pin_acquired") -
-		    key_value("/proc", "vmstat", "nr_foll_pin_released");
+	return key_value("/proc", "vmstat", "nr_foll_pin_acquired") -
+	       key_value("/proc", "vmstat", "nr_foll_pin_released");
+}
+
+static void trace_take(struct trace *t)
+{
+	t->pinned = pages_pinned();
 	t->current = pins_current(pins_top);
 	t->records = number_in("/sys/kernel/debug/pins/records");
 	t->dying = pins_dying(pins_top);

@@ -155,6 +155,7 @@ long pins_stat(const char *cg, const char *key);
 long pins_events(const char *cg);
 long pins_events_local(const char *cg);
 long pins_dying(const char *cg);
+long pages_pinned(void);
 extern char pins_root[], pins_top[];
 
 /* A test's own checks */
@@ -188,6 +189,10 @@ void baton_pass(struct baton *b);
 void baton_take(struct baton *b);
 pid_t test_fork(void);
 int reap(pid_t pid);
+
+/* Allocations of this process that fail */
+int fail_setup(void);
+void fail_nth(int fd, int n);
 
 /* The runner */
 

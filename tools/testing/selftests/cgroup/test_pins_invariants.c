@@ -742,28 +742,6 @@ static void refused_by_ancestor(void)
 	check_eq(pins_stat(cg, "pins"), pins_stat(cg, "unpins"));
 }
 
-#define FAIL_DIR	"/sys/kernel/debug/failslab"
-
-/* Let allocations that may sleep fail, too. Returns where to say which. */
-static int fail_setup(void)
-{
-	int fd = open("/proc/self/fail-nth", O_RDWR);
-
-	if (fd < 0 || cg_write(FAIL_DIR, "ignore-gfp-wait", "N"))
-		skip("no injection of failing allocations");
-	cg_write("/sys/kernel/debug/fail_page_alloc", "ignore-gfp-wait", "N");
-	cg_write("/sys/kernel/debug/fail_page_alloc", "min-order", "0");
-	return fd;
-}
-
-static void fail_nth(int fd, int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", n);
-
-	check_eq(pwrite(fd, text, len, 0), len);
-}
-
 /* The first allocation of a request fails, the second, and so on, until it has
  * no more. What others have pinned makes it need lists of owners. Not through
  * udmabuf: in 6.12 it forgets folios that are pinned and not yet in its list,
