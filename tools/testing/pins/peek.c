@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The pin map and the controller, and what tests may see of their insides.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#include "../../../mm/pins/map.c"
+#include "../../../kernel/cgroup/pins.c"
+#include "world.h"
+
+static struct pins_leaf *leaf_of(struct folio *folio, unsigned int *slot)
+{
+	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_place place = pins_place(&run);
+
+	*slot = place.slot;
+	return xa_load(place.map, place.index);
+}
+
+/* The records of a folio, the oldest first: how many, and the first @nr */
+unsigned int peek_records(struct folio *folio, struct record *rec,
+			  unsigned int nr)
+{
+	unsigned int i, n, found = 0, slot;
+	struct pins_leaf *leaf;
+	struct pins_list *list;
+	u64 *recs;
+
+	rcu_read_lock();
+	leaf = leaf_of(folio, &slot);
+	list = leaf ? slot_list(leaf->slot[slot]) : NULL;
+	n = list ? list->nr : !!leaf;
+	recs = list ? list->rec : leaf ? &leaf->slot[slot] : NULL;
+	for (i = 0; i < n; i++) {
+		u64 r = recs[i];
+
+		if (!r || found++ >= nr)
+			continue;
+		*rec++ = (struct record){
+			.cgrp = css_from_id(FIELD_GET(REC_ID, r),
+					    &pins_cgrp_subsys)->cgroup,
+			.count = FIELD_GET(REC_COUNT, r),
+			.type = FIELD_GET(REC_TYPE, r),
+			.foreign = r & REC_FOREIGN,
+		};
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+/* Pages charged, reservations included */
+unsigned long peek_usage(struct cgroup *cgrp)
+{
+	return css_pins(cgrp->pins)->counter.usage.counter;
+}
+
+unsigned long peek_max(struct cgroup *cgrp)
+{
+	return css_pins(cgrp->pins)->counter.max;
+}
+
+/* Nothing is going on: the leaves, their counts and the gate agree. */
+void peek_consistent(bool empty)
+{
+	static int gate[1 << PINS_GATE_BITS];
+	struct xarray *maps[] = { &pins_small, &pins_large };
+	struct pins_leaf *leaf;
+	unsigned long index;
+	unsigned int i, j;
+	u64 records = 0, seen;
+
+	memset(gate, 0, sizeof(gate));
+	for (i = 0; i < ARRAY_SIZE(maps); i++) {
+		xa_for_each(maps[i], index, leaf) {
+			unsigned int used = 0;
+
+			CHECK(!leaf->dead && leaf->index == index);
+			CHECK(!leaf->lock.held);
+			for (j = 0; j < PINS_LEAF_SLOTS; j++) {
+				unsigned long pfn = index * PINS_LEAF_SLOTS + j;
+
+				if (!leaf->slot[j])
+					continue;
+				pfn <<= leaf->large ? PINS_LARGE_ORDER : 0;
+				if (!used++ || leaf->large)
+					gate[pins_gate_of((void *)&mem_map[pfn]) -
+					     pins_gate]++;
+			}
+			CHECK(used == leaf->used);
+			CHECK(used || leaf->queued);
+			records += used;
+		}
+		CHECK(!empty || xa_empty(maps[i]));
+	}
+	pins_records_get(NULL, &seen);
+	CHECK(seen == records);
+	CHECK(!empty || !records);
+	for (i = 0; i < ARRAY_SIZE(gate); i++)
+		CHECK(gate[i] == READ_ONCE(pins_gate[i].counter));
+	CHECK(!pins_preparing.counter);
+}
+
+bool peek_reap_pending(void)
+{
+	return READ_ONCE(pins_reap_work.work.pending);
+}
+
+/* Run the worker that frees empty leaves. */
+void peek_reap(void)
+{
+	WRITE_ONCE(pins_reap_work.work.pending, 0);
+	pins_reap(&pins_reap_work.work);
+	rcu_poll();
+}
