@@ -11,6 +11,8 @@ help:
 	@echo '  make run       build the kernel, boot it in QEMU and show a demo'
 	@echo '  make shell     the same VM, with a shell'
 	@echo '  make test      run all tests in the VM'
+	@echo '  make test-full with those that take hours, other people'"'"'s and on arm64'
+	@echo '  make fuzz      look for mistakes in the accounting, until one is found'
 	@echo '  make check     look at the code: style, warnings, configurations'
 	@echo '  make bench     count the instructions that it costs'
 	@echo
@@ -45,8 +47,15 @@ shell: kernel build/demo-io_uring
 test: deps
 	@vm/test
 
+test-full: deps
+	@scripts/deps full
+	@vm/test native pins debug upstream others kcsan arm64
+
 check: deps
 	@scripts/check
+
+fuzz: tree
+	@$(MAKE) -s -C build/linux/tools/testing/pins OUT=$(CURDIR)/build/native $@
 
 bench: kernel baseline
 	@bench/run
@@ -58,5 +67,5 @@ build/demo-io_uring: vm/demo-io_uring.c | deps
 clean:
 	rm -rf build
 
-.PHONY: help deps tree kernel baseline debug run shell test check bench clean
+.PHONY: help deps tree kernel baseline debug run shell test test-full fuzz check bench clean
 .NOTPARALLEL:

@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0
 # Sourced by what builds kernels or parts of them.
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # used by those who source this
 # shellcheck source=common.sh
 [ -n "${build:-}" ] || . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # The little that names its sources absolutely all the same is cached, too
 export CCACHE_BASEDIR=$top CCACHE_NOHASHDIR=1
 
-# kbuild SOURCE NAME [ARCH]: from here on build in SOURCE/build-NAME.
+# kbuild SOURCE NAME [ARCH]: from here on build in SOURCE/build-NAME. $vm_config is
+# what the kernel of a VM is configured from.
 #
 # The object files lie in a child of the source tree: then Kbuild names all
 # sources by relative paths, and the compiler cache serves other clones too.
 kbuild() {
+	local arch=${3:-x86} cross=''
+
 	out=$1/build-$2
+	vm_config=("$top/configs/vm.config" "$top/configs/$arch.config")
 	mkdir -p "$out" "$build/log"
-	make=(make -C "$1" O="build-$2" -j"$(nproc)" ARCH="${3:-x86}"
+	make=(make -C "$1" O="build-$2" -j"$(nproc)" ARCH="$arch"
 	      KBUILD_BUILD_USER=pins KBUILD_BUILD_HOST=pins
 	      KBUILD_BUILD_TIMESTAMP='2025-01-01 00:00:00 UTC')
+	if [ "$arch" = arm64 ] && [ "$(uname -m)" != aarch64 ]; then
+		cross=aarch64-linux-gnu-
+		make+=(CROSS_COMPILE="$cross")
+	fi
 	if command -v ccache >/dev/null; then
-		make+=(CC="ccache gcc" HOSTCC="ccache gcc")
+		make+=(CC="ccache ${cross}gcc" HOSTCC="ccache gcc")
 	fi
 }
 

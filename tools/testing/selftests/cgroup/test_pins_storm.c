@@ -119,11 +119,11 @@ static size_t any_range(unsigned int *seed, struct mem *m, size_t *off)
 	return PAGES(nr);
 }
 
-static void pin_something(unsigned int *seed, int nr, struct pin *p, bool *got)
+static void pin_something(unsigned int *seed, struct pin *p, bool *got)
 {
 	struct mem *m = any_map(seed);
-	/* There is but one gup_test in the system */
-	int source = some(seed, nr ? SOURCE_GUP : SOURCE_GUP + 1), ret;
+	/* Not gup_test: to close it while another one pins frees that one's pages */
+	int source = some(seed, SOURCE_GUP), ret;
 	size_t off, len;
 
 	len = any_range(seed, m, &off);
@@ -152,9 +152,6 @@ static void pin_something(unsigned int *seed, int nr, struct pin *p, bool *got)
 		count->failed++;
 		break;
 	default:
-		/* A child of another one may still have gup_test */
-		if (source == SOURCE_GUP && ret == -EINVAL)
-			break;
 		pins_check_eq(ret, 0, pin_sources[source].name, __FILE__,
 			      __LINE__);
 	}
@@ -258,7 +255,7 @@ static void enter_some(unsigned int *seed)
 	} while (ret);
 }
 
-static void __noreturn pinning(int nr, unsigned int seed)
+static void __noreturn pinning(unsigned int seed)
 {
 	int i;
 
@@ -283,7 +280,7 @@ static void __noreturn pinning(int nr, unsigned int seed)
 			break;
 		default:
 			if (!holds[i]) {
-				pin_something(&seed, nr, &held[i], &holds[i]);
+				pin_something(&seed, &held[i], &holds[i]);
 				break;
 			}
 			if (some(&seed, 2))
@@ -395,7 +392,7 @@ static pid_t start_pinner(int nr, unsigned int seed)
 	pid_t pid = test_fork();
 
 	if (!pid)
-		pinning(nr, seed);
+		pinning(seed);
 	return pid;
 }
 
