@@ -151,8 +151,11 @@ static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
 	if (err) {
 		struct pins_batch batch = {};
 
-		pins_map_remove(it, owner->id, &batch);
+		owner->delta = (struct pins_delta){};
+		owner->delta.stat[PINS_UNPINS] = -pins_map_remove(it, owner->id,
+								  &batch);
 		pins_batch_flush(&batch);
+		pins_cgroup_account(pins, &owner->delta);
 	}
 	pins_cgroup_settle(pins, charged, owner->reserved);
 end:

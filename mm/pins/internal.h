@@ -175,7 +175,7 @@ bool pins_map_holds(struct folio *folio, u32 id);
 int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_done(struct pins_owner *owner);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
-void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch);
+long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch);
 void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		  struct pins_batch *batch);
 

@@ -836,11 +836,14 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
  * @batch: collects what was released
  *
  * Context: process context, may reschedule. The caller still holds the pins.
+ * Return: how many pins others have released from these records in between, in
+ * place of their own. They are in the statistics as unpins of pins that are not.
  */
-void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
+long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 {
 	unsigned long end = it->pos;
 	struct pins_run run;
+	long missing = 0;
 
 	for (it->pos = 0; it->pos < end; it->pos += run.n) {
 		struct pins_place place;
@@ -852,6 +855,7 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 		if (!pins_run_pinned(&run))
 			continue;
 		place = pins_place(&run);
+		missing += run.n;
 
 		rcu_read_lock();
 		leaf = xa_load(place.map, place.index);
@@ -866,6 +870,7 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 				*rec = rec_take(*rec, n, run.folio, batch);
 				/* They were not counted as pins. */
 				batch->unpins -= n;
+				missing -= n;
 				if (slot_list(*slot))
 					slot_tidy(slot);
 				if (!*slot)
@@ -878,6 +883,8 @@ void pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 		rcu_read_unlock();
 		cond_resched();
 	}
+
+	return missing;
 }
 
 /* Lower the records in a slot to fit the pins of the folio that it is for. */

@@ -106,6 +106,8 @@ static const struct scenario scenarios[] = {
 	  { "aUt aPt", "-st" } },
 	{ "I6 anywhere: an unpin in an interrupt", "aP0 bP0",
 	  { "aI0", "bU0", "aP0" } },
+	{ "I2 zero: two unpins take what a third task is about to take back",
+	  "cP0 bP1 aP1", { "bP10", "bU1", "aI1" } },
 	{ "I7 no ghost: the folio is freed by the last unpin", "aP0 -F0",
 	  { "aU0", "-N0 bP0 bU0" } },
 	{ "I7 no ghost: the same, not as an array", "aP0 -F0",
@@ -537,9 +539,15 @@ static void run(void)
 		if (page->head)
 			folio_put_refs(page_folio(page), 1);
 	}
-	for (i = 2; i >= 0; i--)
-		if (cg[i])
-			cgroup_remove(cg[i]);
+	for (i = 2; i >= 0; i--) {
+		s64 stat[NR_PINS_STATS];
+
+		if (!cg[i])
+			continue;
+		get_stat(cg[i], stat);
+		CHECK(stat[PINS_PINS] == stat[PINS_UNPINS]);
+		cgroup_remove(cg[i]);
+	}
 	world_destroy();
 }
 
