@@ -136,6 +136,19 @@ void rcu_wait(void *arg, void (*func)(void *arg))
 	quiet_unlock(&rcu_lock);
 }
 
+static void rcu_call(void *arg)
+{
+	struct rcu_head *head = arg;
+
+	head->func(head);
+}
+
+void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
+{
+	head->func = func;
+	rcu_wait(head, rcu_call);
+}
+
 static bool rcu_waited(struct rcu_waiter *waiter)
 {
 	int i;

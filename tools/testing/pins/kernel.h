@@ -336,17 +336,18 @@ static inline void __up(struct rw_semaphore *sem, int n)
 
 /* RCU: what is to be freed waits for all sections that have begun. */
 struct rcu_head {
-	void *unused[2];
+	struct rcu_head *unused;
+	void (*func)(struct rcu_head *head);
 };
 
 void rcu_read_lock(void);
 void rcu_read_unlock(void);
 void rcu_wait(void *arg, void (*func)(void *arg));
+void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head));
 void rcu_poll(void);
 void rcu_barrier(void);
 
 #define __rcu
-#define call_rcu(head, func) rcu_wait(head, (void (*)(void *))(func))
 #define kfree_rcu(p, member) rcu_wait(p, kfree)
 #define rcu_dereference(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
 #define rcu_dereference_check(p, c) rcu_dereference(p)
