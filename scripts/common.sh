@@ -55,3 +55,11 @@ progress() {
 	[ $rc -eq 0 ] || say "$what failed ($rc), all it said is in ${log#"$top"/}" >&2
 	return $rc
 }
+
+# The release of Debian that this machine has, and where it gets it from
+debian_release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
+debian_mirror() {
+	# shellcheck disable=SC2016 # apt-get expands it
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
+		"Codename: $(debian_release)" | head -n 1
+}

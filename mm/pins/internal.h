@@ -61,8 +61,8 @@ static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
  * @whole: each run ends where its folio or the request does. Known when a walk
  *	from end to end has found no @broken one; later walks need not look.
  * @broken: a run ended before that
- * @anon: each entry is an anonymous folio of one page, known likewise: by far
- *	the most common request, and the most costly for its size
+ * @anon: @pages, each an anonymous folio of one page, known likewise: by far the
+ *	most common request, and the most costly for its size
  * @refused: how many new pages a limit refused
  */
 struct pins_iter {
