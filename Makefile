@@ -14,7 +14,7 @@ help:
 	@echo '  make test-full with those that take hours, other people'"'"'s and on arm64'
 	@echo '  make fuzz      look for mistakes in the accounting, until one is found'
 	@echo '  make check     look at the code: style, warnings, configurations'
-	@echo '  make bench     count the instructions that it costs'
+	@echo '  make bench     measure what it costs, and what it is good for'
 	@echo
 	@echo '  make tree      fetch the kernel source and patch it: build/linux'
 	@echo '  make kernel    build/pins/bzImage'
@@ -33,7 +33,7 @@ tree: deps
 kernel: deps
 	@scripts/kernel pins
 
-baseline debug: deps
+baseline debug longterm: deps
 	@scripts/kernel $@
 
 run: kernel build/demo-io_uring
@@ -57,7 +57,7 @@ check: deps
 fuzz: tree
 	@$(MAKE) -s -C build/linux/tools/testing/pins OUT=$(CURDIR)/build/native $@
 
-bench: kernel baseline
+bench: kernel baseline longterm
 	@bench/run
 
 build/demo-io_uring: vm/demo-io_uring.c | deps
@@ -67,5 +67,5 @@ build/demo-io_uring: vm/demo-io_uring.c | deps
 clean:
 	rm -rf build
 
-.PHONY: help deps tree kernel baseline debug run shell test test-full fuzz check bench clean
+.PHONY: help deps tree kernel baseline debug longterm run shell test test-full fuzz check bench clean
 .NOTPARALLEL:

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -218,6 +219,7 @@ void guest_setup(void)
 	time_the_clock();
 }
 
+/* Pages that are just being migrated are waited for. */
 static void pfns_of(const void *p, uint64_t *pfns, size_t nr)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -230,6 +232,11 @@ static void pfns_of(const void *p, uint64_t *pfns, size_t nr)
 			die("cannot read pagemap: %m");
 		at += got;
 		for (; got > 0; got -= sizeof(*pfns), nr--, pfns++) {
+			if (*pfns >> 62 == 1) {
+				at -= got;
+				sched_yield();
+				break;
+			}
 			if (!(*pfns >> 63))
 				die("a page is not there");
 			*pfns &= (1ULL << 55) - 1;
@@ -511,9 +518,14 @@ int uring_open(void)
 	return fd;
 }
 
+bool uring_try_register(int fd, struct iovec *iov, unsigned int nr)
+{
+	return !syscall(__NR_io_uring_register, fd, IORING_REGISTER_BUFFERS, iov, nr);
+}
+
 void uring_register(int fd, struct iovec *iov, unsigned int nr)
 {
-	if (syscall(__NR_io_uring_register, fd, IORING_REGISTER_BUFFERS, iov, nr))
+	if (!uring_try_register(fd, iov, nr))
 		die("cannot register %u buffers: %m", nr);
 }
 

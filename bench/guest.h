@@ -97,6 +97,7 @@ void gup_release(void);
 /* io_uring registered buffers */
 struct iovec;
 int uring_open(void);
+bool uring_try_register(int fd, struct iovec *iov, unsigned int nr);
 void uring_register(int fd, struct iovec *iov, unsigned int nr);
 void uring_unregister(int fd);
 

@@ -15,9 +15,14 @@
 
 struct bio_vec;
 
+struct pins_drain;
+
 #ifdef CONFIG_CGROUP_PINS
 
-/* On while a non-root cgroup of the pins controller exists. */
+/*
+ * On while a non-root cgroup of the pins controller exists, or somebody waits for
+ * memory to lose its pins.
+ */
 DECLARE_STATIC_KEY_FALSE(pins_key);
 
 /*
@@ -193,4 +198,108 @@ static inline void pins_folio_freed(struct folio *folio)
 }
 
 #endif /* CONFIG_CGROUP_PINS */
+
+/**
+ * struct pins_wait - what a pin request has waited for memory that has to move
+ * @waited: for how long so far, in ns
+ * @pass: it will not wait any more
+ */
+struct pins_wait {
+	u64 waited;
+	bool pass;
+};
+
+#if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
+
+/* On while memory is being emptied, and for a second longer. */
+DECLARE_STATIC_KEY_FALSE(pins_drain_key);
+
+/* On while some cgroup lets its tasks wait for that. */
+DECLARE_STATIC_KEY_FALSE(pins_wait_key);
+
+struct pins_drain *pins_drain_begin(unsigned long start_pfn,
+				    unsigned long end_pfn, bool offline);
+bool pins_drain_wait(struct pins_drain *drain);
+void pins_drain_end(struct pins_drain *drain);
+
+bool __pins_held_up(struct folio *folio);
+bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
+	       long *nr, int *locked, unsigned int flags);
+void __pins_folio_moved(struct folio *folio);
+
+/**
+ * pins_may_wait() - may pins have to wait at present?
+ *
+ * Return: whether pins_wait() has to be called for requests that can wait.
+ */
+static __always_inline bool pins_may_wait(void)
+{
+	return static_branch_unlikely(&pins_drain_key) &&
+	       static_branch_unlikely(&pins_wait_key);
+}
+
+/**
+ * pins_held_up() - is a folio being moved, so that it had better not be pinned?
+ * @folio: the folio, to which the caller has a reference
+ * @flags: FOLL_ flags
+ *
+ * Context: any but NMI.
+ * Return: whether GUP has to take the slow path, where pins_wait() waits.
+ */
+static __always_inline bool pins_held_up(struct folio *folio, unsigned int flags)
+{
+	return pins_may_wait() && !(flags & FOLL_NOFAULT) && __pins_held_up(folio);
+}
+
+/**
+ * pins_folio_moved() - tell those who wait that a folio has been migrated
+ * @folio: where its contents were
+ *
+ * Context: process context.
+ */
+static __always_inline void pins_folio_moved(struct folio *folio)
+{
+	if (pins_may_wait())
+		__pins_folio_moved(folio);
+}
+
+#else /* !CONFIG_CGROUP_PINS || !CONFIG_MEMORY_ISOLATION */
+
+static inline struct pins_drain *
+pins_drain_begin(unsigned long start_pfn, unsigned long end_pfn, bool offline)
+{
+	return NULL;
+}
+
+static inline bool pins_drain_wait(struct pins_drain *drain)
+{
+	return false;
+}
+
+static inline void pins_drain_end(struct pins_drain *drain)
+{
+}
+
+static inline bool pins_may_wait(void)
+{
+	return false;
+}
+
+static inline bool pins_held_up(struct folio *folio, unsigned int flags)
+{
+	return false;
+}
+
+static inline bool pins_wait(struct pins_wait *wait, struct mm_struct *mm,
+			     struct page **pages, long *nr, int *locked,
+			     unsigned int flags)
+{
+	return false;
+}
+
+static inline void pins_folio_moved(struct folio *folio)
+{
+}
+
+#endif /* CONFIG_CGROUP_PINS && CONFIG_MEMORY_ISOLATION */
 #endif /* _LINUX_PINS_H */

@@ -31,17 +31,26 @@ enum pins_stat_item {
 	/* Long-term pins ever taken and released. */
 	PINS_PINS,
 	PINS_UNPINS,
+	NR_PINS_DELTAS,
+
+	/* Requests that had to wait for memory to be moved, and how they fared. */
+	PINS_WAIT = NR_PINS_DELTAS,
+	PINS_WAIT_USEC,
+	PINS_WAIT_TIMEOUT,
 
 	NR_PINS_STATS,
 };
 
 /**
  * struct pins_delta - what a request changes in the statistics of its cgroup
- * @stat: change of each line of pins.stat, in pages
+ * @stat: change of the lines of pins.stat that count pages
  */
 struct pins_delta {
-	long stat[NR_PINS_STATS];
+	long stat[NR_PINS_DELTAS];
 };
+
+/* pins.wait.max: no limit */
+#define PINS_WAIT_MAX	U64_MAX
 
 #ifdef CONFIG_CGROUP_PINS
 
@@ -73,6 +82,10 @@ void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
 void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 			 bool foreign, unsigned long nr_pages,
 			 unsigned long unpins);
+
+u64 pins_cgroup_wait_max(void);
+void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
+			bool timed_out);
 
 u32 pins_current_id(void);
 u32 pins_attribution(void);

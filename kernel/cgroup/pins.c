@@ -28,6 +28,9 @@
  * - pins.max may be set below pins.current: nothing is taken back, since there
  *   is no way to, but nothing new is let in until usage has fallen.
  *
+ * - A request waits for memory that is being moved no longer than pins.wait.max,
+ *   see mm/pins/wait.c.
+ *
  * - A charge stays where it was made until the pins are gone, whichever process
  *   releases them, wherever the task has moved, and also when the cgroup has
  *   been removed: it then lives on, hidden, in its parent's count.
@@ -44,6 +47,7 @@
 #include <linux/cgroup.h>
 #include <linux/kernel.h>
 #include <linux/memcontrol.h>
+#include <linux/mutex.h>
 #include <linux/page_counter.h>
 #include <linux/percpu.h>
 #include <linux/pins.h>
@@ -51,6 +55,7 @@
 #include <linux/rwsem.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/sysctl.h>
 
 /* Written on any CPU in any context, folded by pins_css_rstat_flush(). */
 struct pins_stat_cpu {
@@ -111,13 +116,26 @@ struct pins_cgroup {
 	spinlock_t			peaks_lock;
 	struct list_head		peaks;
 
+	/* What pins.wait.max was set to: microseconds, or one of the below */
+	unsigned int			wait_max;
+
 	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
 	s64				stat[NR_PINS_STATS];
 	s64				stat_pending[NR_PINS_STATS];
 	struct pins_stat_cpu __percpu	*stat_cpu;
 };
 
+/* Values of wait_max */
+#define WAIT_MAX	UINT_MAX
+#define WAIT_INHERIT	(UINT_MAX - 1)
+
 DEFINE_STATIC_KEY_FALSE(pins_key);
+
+/* vm.pins_wait_max_us: for the root cgroup, and all that inherit from it */
+static unsigned int sysctl_pins_wait_max_us;
+
+/* On while it is not 0, or that of some cgroup is not */
+DEFINE_STATIC_KEY_FALSE(pins_wait_key);
 
 static struct pins_cgroup *css_pins(struct cgroup_subsys_state *css)
 {
@@ -152,6 +170,7 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	spin_lock_init(&pins->charge_lock);
 	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
+	pins->wait_max = WAIT_INHERIT;
 
 	/* Before a task can be in it: from now on pins are recorded. */
 	if (parent_css)
@@ -165,12 +184,34 @@ static int pins_css_online(struct cgroup_subsys_state *css)
 	return css->id >> PINS_CGROUP_ID_BITS ? -ENOSPC : 0;
 }
 
+/* Held while a value that lets somebody wait changes, with pins_wait_key */
+static DEFINE_MUTEX(wait_max_lock);
+
+static void update_wait_key(unsigned int old, unsigned int new)
+{
+	bool did = old && old != WAIT_INHERIT, does = new && new != WAIT_INHERIT;
+
+	if (does && !did)
+		static_branch_inc(&pins_wait_key);
+	if (did && !does)
+		static_branch_dec(&pins_wait_key);
+}
+
+static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
+{
+	mutex_lock(&wait_max_lock);
+	update_wait_key(pins->wait_max, wait_max);
+	WRITE_ONCE(pins->wait_max, wait_max);
+	mutex_unlock(&wait_max_lock);
+}
+
 static void pins_css_free(struct cgroup_subsys_state *css)
 {
 	struct pins_cgroup *pins = css_pins(css);
 
 	if (css->parent)
 		static_branch_dec(&pins_key);
+	set_wait_max(pins, WAIT_INHERIT);
 	free_percpu(pins->stat_cpu);
 	kfree(pins);
 }
@@ -470,7 +511,7 @@ void pins_cgroup_account(struct pins_cgroup *pins, const struct pins_delta *delt
 	int cpu = get_cpu(); /* the counters and the list belong to one CPU */
 	int i;
 
-	for (i = 0; i < NR_PINS_STATS; i++)
+	for (i = 0; i < NR_PINS_DELTAS; i++)
 		if (delta->stat[i])
 			this_cpu_add(pins->stat_cpu->now[i], delta->stat[i]);
 	cgroup_rstat_updated(pins->css.cgroup, cpu);
@@ -532,6 +573,50 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 
 	if (nr_pages)
 		css_put_many(&pins->css, nr_pages);
+}
+
+/**
+ * pins_cgroup_wait_max() - how long a request of the current task may wait
+ *
+ * Context: process context, RCU read side.
+ * Return: microseconds, or %PINS_WAIT_MAX.
+ */
+u64 pins_cgroup_wait_max(void)
+{
+	struct cgroup_subsys_state *css = task_css(current, pins_cgrp_id);
+
+	for (; css->parent; css = css->parent) {
+		unsigned int wait_max = READ_ONCE(css_pins(css)->wait_max);
+
+		if (wait_max == WAIT_MAX)
+			return PINS_WAIT_MAX;
+		if (wait_max != WAIT_INHERIT)
+			return wait_max;
+	}
+	return READ_ONCE(sysctl_pins_wait_max_us);
+}
+
+/**
+ * pins_cgroup_waited() - account for a wait
+ * @pins: the cgroup of the task that has waited
+ * @first: whether it was the first one of its request
+ * @usecs: how long it took
+ * @timed_out: whether it ended because no more was allowed
+ *
+ * Context: process context.
+ */
+void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
+			bool timed_out)
+{
+	int cpu = get_cpu(); /* as in pins_cgroup_account() */
+
+	if (first)
+		this_cpu_inc(pins->stat_cpu->now[PINS_WAIT]);
+	this_cpu_add(pins->stat_cpu->now[PINS_WAIT_USEC], usecs);
+	if (timed_out)
+		this_cpu_inc(pins->stat_cpu->now[PINS_WAIT_TIMEOUT]);
+	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	put_cpu();
 }
 
 /**
@@ -609,6 +694,9 @@ static const char * const pins_stat_name[NR_PINS_STATS] = {
 	[PINS_FOREIGN]	= "foreign",
 	[PINS_PINS]	= "pins",
 	[PINS_UNPINS]	= "unpins",
+	[PINS_WAIT]	= "wait",
+	[PINS_WAIT_USEC] = "wait_usec",
+	[PINS_WAIT_TIMEOUT] = "wait_timeout",
 };
 
 static int pins_stat_show(struct seq_file *sf, void *v)
@@ -776,6 +864,37 @@ static ssize_t pins_peak_write(struct kernfs_open_file *of, char *buf,
 	return nbytes;
 }
 
+static int pins_wait_max_show(struct seq_file *sf, void *v)
+{
+	unsigned int wait_max = READ_ONCE(css_pins(seq_css(sf))->wait_max);
+
+	if (wait_max == WAIT_MAX)
+		seq_puts(sf, "max\n");
+	else if (wait_max == WAIT_INHERIT)
+		seq_puts(sf, "inherit\n");
+	else
+		seq_printf(sf, "%u\n", wait_max);
+	return 0;
+}
+
+static ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf,
+				   size_t nbytes, loff_t off)
+{
+	unsigned int wait_max;
+
+	buf = strstrip(buf);
+	if (!strcmp(buf, "max"))
+		wait_max = WAIT_MAX;
+	else if (!strcmp(buf, "inherit"))
+		wait_max = WAIT_INHERIT;
+	else if (kstrtouint(buf, 0, &wait_max) || *buf == '+' ||
+		 wait_max >= WAIT_INHERIT)
+		return -EINVAL;
+
+	set_wait_max(css_pins(of_css(of)), wait_max);
+	return nbytes;
+}
+
 static int pins_events_show(struct seq_file *sf, void *v)
 {
 	struct pins_cgroup *pins = css_pins(seq_css(sf));
@@ -829,8 +948,48 @@ static struct cftype pins_files[] = {
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_stat_show,
 	},
+	{
+		.name = "wait.max",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_wait_max_show,
+		.write = pins_wait_max_write,
+	},
 	{ }	/* terminate */
 };
+
+static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
+				void *buffer, size_t *lenp, loff_t *ppos)
+{
+	unsigned int old;
+	int err;
+
+	mutex_lock(&wait_max_lock);
+	old = sysctl_pins_wait_max_us;
+	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
+	update_wait_key(old, sysctl_pins_wait_max_us);
+	mutex_unlock(&wait_max_lock);
+	return err;
+}
+
+static unsigned int wait_max_us_max = WAIT_INHERIT - 1;
+
+static struct ctl_table pins_sysctls[] = {
+	{
+		.procname	= "pins_wait_max_us",
+		.data		= &sysctl_pins_wait_max_us,
+		.maxlen		= sizeof(sysctl_pins_wait_max_us),
+		.mode		= 0644,
+		.proc_handler	= pins_wait_max_sysctl,
+		.extra2		= &wait_max_us_max,
+	},
+};
+
+static int __init pins_init(void)
+{
+	register_sysctl_init("vm", pins_sysctls);
+	return 0;
+}
+late_initcall(pins_init);
 
 struct cgroup_subsys pins_cgrp_subsys = {
 	.css_alloc = pins_css_alloc,

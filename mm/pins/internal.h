@@ -172,11 +172,34 @@ struct pins_owner {
 
 unsigned int pins_folio_pins(struct folio *folio);
 bool pins_map_holds(struct folio *folio, u32 id);
+bool pins_map_recorded(struct folio *folio);
 int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_done(struct pins_owner *owner);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch);
 void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		  struct pins_batch *batch);
+
+#ifdef CONFIG_MEMORY_ISOLATION
+
+void __pins_wake(unsigned long pfn);
+
+/*
+ * A folio has lost pins, of which somebody may have waited to be rid. It need no
+ * longer exist. The caller has had a full barrier since.
+ */
+static __always_inline void pins_wake(struct folio *folio)
+{
+	if (static_branch_unlikely(&pins_drain_key))
+		__pins_wake(folio_pfn(folio));
+}
+
+#else /* !CONFIG_MEMORY_ISOLATION */
+
+static inline void pins_wake(struct folio *folio)
+{
+}
+
+#endif /* CONFIG_MEMORY_ISOLATION */
 
 #endif /* _MM_PINS_INTERNAL_H */

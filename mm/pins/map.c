@@ -1013,6 +1013,26 @@ bool pins_map_holds(struct folio *folio, u32 id)
 	return ret;
 }
 
+/**
+ * pins_map_recorded() - has any cgroup a record of a folio?
+ * @folio: the folio; while the caller has pins on it, its only record stays
+ *
+ * Context: any but NMI.
+ */
+bool pins_map_recorded(struct folio *folio)
+{
+	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_place place = pins_place(&run);
+	struct pins_leaf *leaf;
+	bool ret;
+
+	rcu_read_lock();
+	leaf = xa_load(place.map, place.index);
+	ret = leaf && READ_ONCE(leaf->slot[place.slot]);
+	rcu_read_unlock();
+	return ret;
+}
+
 /* How many folios have records, for tests that look for leaks. */
 static int __maybe_unused pins_records_get(void *data, u64 *val)
 {

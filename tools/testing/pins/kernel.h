@@ -396,6 +396,7 @@ do {									\
 									\
 	WRITE_ONCE(*__var, *__var + (n));				\
 } while (0)
+#define this_cpu_inc(v)		this_cpu_add(v, 1)
 #define this_cpu_sub(var, n)	this_cpu_add(var, -(typeof(var))(n))
 
 /* Work runs when a test says so. */
@@ -608,7 +609,33 @@ static inline int kstrtou64(const char *s, unsigned int base, u64 *res)
 	return *end ? -EINVAL : 0;
 }
 
+static inline int kstrtouint(const char *s, unsigned int base, unsigned int *res)
+{
+	u64 val;
+
+	if (kstrtou64(s, base, &val) || val > UINT_MAX)
+		return -EINVAL;
+	*res = val;
+	return 0;
+}
+
 #define strstrip(s)		(s)
 #define memparse(s, end)	strtoull(s, end, 0)
+
+/* Nobody writes sysctls here. */
+struct ctl_table {
+	const char *procname;
+	void *data;
+	int maxlen, mode;
+	int (*proc_handler)(const struct ctl_table *table, int write,
+			    void *buffer, size_t *lenp, loff_t *ppos);
+	void *extra2;
+};
+
+#define DEFINE_MUTEX(name)	int name
+#define mutex_lock(lock)	(void)(lock)
+#define mutex_unlock(lock)	(void)(lock)
+#define proc_douintvec_minmax(...) -EINVAL
+#define register_sysctl_init(path, table) (void)(table)
 
 #endif /* _PINS_TEST_KERNEL_H */

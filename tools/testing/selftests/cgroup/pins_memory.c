@@ -23,10 +23,6 @@
 
 #include "pins_util.h"
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
 #define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
 #define HUGETLB_2M	(21 << MFD_HUGE_SHIFT)
 #define HUGETLB_1G	(30 << MFD_HUGE_SHIFT)

@@ -19,6 +19,10 @@
 
 #include "cgroup_util.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
 #define PAGES(n)	((n) * (long)PAGE_SIZE)
 #define SZ_64K		(64UL << 10)
 #define SZ_2M		(2UL << 20)

@@ -163,7 +163,7 @@ static void change_something(unsigned int *seed)
 		MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, MADV_COLD,
 		MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE,
 		MADV_NOHUGEPAGE, MADV_POPULATE_WRITE, MADV_REMOVE,
-		25 /* MADV_COLLAPSE */,
+		MADV_COLLAPSE,
 	};
 	struct mem *m = &maps[some(seed, MAPS)];
 	unsigned long nodes = 1 + some(seed, 3), all = 3;

@@ -1,0 +1,832 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Pins wait for migration, and migration waits for pins.
+ *
+ * Memory that has to move - for CMA, a gigantic page, memory unplug - is isolated
+ * first, so that nobody allocates from it, and then migrated. Direct I/O gets in
+ * the way twice. It keeps pinning the very pages that are to be moved, since GUP
+ * does not care for isolation; and migration gives up on pages whose pins would
+ * be gone in a moment. (David Hildenbrand and others, "block, fs: use FOLL_LONGTERM
+ * as gup_flags for direct IO", linux-mm, March 2025.)
+ *
+ * A range that is being emptied is a struct pins_drain here. While there is one,
+ *
+ * - GUP does not pin folios in it. Whoever asks for one moves it out himself, if
+ *   nobody else has pinned it, and gets the page that took its place: that is a
+ *   matter of microseconds, and saves the isolator the work. Folios that somebody
+ *   else has pinned, or is just moving, are waited for; no longer than
+ *   pins.wait.max of the task's cgroup, which thus is the latency that its I/O
+ *   may lose to memory management.
+ *
+ * - Once the isolator has moved what it could, it waits for pins of what is left,
+ *   no longer than vm.pins_drain_max_us, and tries again. It does not wait for
+ *   long-term pins of which the pin map knows: those do not go away by themselves.
+ *
+ * Both sleep on the folio that is in their way, and are woken when it has lost
+ * pins, or was moved, or the isolation has ended. Folios elsewhere are not
+ * concerned: while there is a drain, pinning them costs a comparison.
+ *
+ * Who holds what while waiting, and what breaks the cycles
+ * --------------------------------------------------------
+ *
+ * A task in GUP holds no mmap_lock, no page table lock, no reference, pin or lock
+ * of any folio on account of this request: all was given back before. It holds
+ * what its caller holds: an inode's lock (direct I/O, udmabuf), uring_lock
+ * (io_uring, if it submits inline), a mutex of vfio, iommufd or a driver; and pins
+ * of earlier requests, in bios submitted or not.
+ *
+ * An isolator holds no folio lock and has no migration entries in any page table.
+ * It may hold cma_mutex, or mem_hotplug_lock for writing and with it
+ * cpu_hotplug_lock, with the LRU caches disabled. GUP takes none of these.
+ *
+ * - Two tasks wait for each other's earlier pins: in the same call there are none,
+ *   they were given back. In bios that are not submitted yet (bio_iov_iter_get_pages()
+ *   calls GUP again and again), or through locks like an inode's, there may be. The
+ *   isolator waits for the same pins, gives up after vm.pins_drain_max_us, and
+ *   then lets everybody pass (@over). So no cycle lives longer, even in a cgroup
+ *   with pins.wait.max "max". Plugged bios are no problem, sleeping submits them.
+ * - A pin that goes only when mmap_lock is taken, for reading or writing: waiters
+ *   have dropped it. A request that may not drop it (no FOLL_UNLOCKABLE: vfio,
+ *   vdpa, vduse, AF_XDP, RDS), does not wait; these are long-term, and GUP moves
+ *   them out of isolated blocks anyway.
+ * - A pin that goes only when a folio is locked (bio_check_pages_dirty()): nobody
+ *   waits with a folio lock. migrate_pages() below does not wait for one.
+ * - The server of a FUSE file or loop device pins memory for the request that the
+ *   waiter's own pins belong to: it waits only for folios that are pinned; the
+ *   others it moves. Else as with two tasks.
+ * - SQPOLL and io-wq threads wait like anybody. Completions come by interrupt or
+ *   workqueue and need none of them; to end a ring, they are killed.
+ * - fork() and munmap() need mmap_lock, see above.
+ * - Offline fails until it is interrupted: it lets everybody pass after its wait.
+ * - A task that is killed, or for FOLL_INTERRUPTIBLE gets a signal, stops waiting.
+ *
+ * Nothing here runs in the short-term pin path unless a range is being drained,
+ * and some cgroup may wait: pins_may_wait().
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+
+#include <linux/hash.h>
+#include <linux/hrtimer.h>
+#include <linux/irq_work.h>
+#include <linux/memory_hotplug.h>
+#include <linux/migrate.h>
+#include <linux/psi.h>
+#include <linux/rculist.h>
+#include <linux/sched/signal.h>
+#include <linux/sysctl.h>
+#include <linux/wait_bit.h>
+#include <linux/workqueue.h>
+
+#include <trace/events/pins.h>
+
+#include "../internal.h"
+#include "internal.h"
+
+/**
+ * struct pins_drain - a range of memory that is being emptied
+ * @list: in pins_drains
+ * @rcu: to free it
+ * @start_pfn: first page
+ * @end_pfn: behind the last page
+ * @epoch: number of this drain; later ones have larger numbers
+ * @offline: whether its isolator goes on until a signal comes, as offlining does
+ * @retried: whether a last try was made without anything to wait for
+ * @over: the isolator no longer waits for pins, so pins do not wait for it either
+ * @deadline: when that will be the case, 0 while it does not wait
+ */
+struct pins_drain {
+	struct list_head list;
+	struct rcu_head rcu;
+	unsigned long start_pfn;
+	unsigned long end_pfn;
+	u64 epoch;
+	bool offline;
+	bool retried;
+	bool over;
+	ktime_t deadline;
+};
+
+/* Rarely more than one. Changed under the lock, read under RCU. */
+static LIST_HEAD(pins_drains);
+static DEFINE_SPINLOCK(pins_drains_lock);
+static u64 pins_epoch;
+
+/* Turns on pins_key as well, so that unpins get here. */
+DEFINE_STATIC_KEY_FALSE(pins_drain_key);
+
+static unsigned int pins_drain_max_us = 200 * USEC_PER_MSEC;
+
+/*
+ * Where to wait for a folio, by its number. Whoever is about to decide whether to
+ * sleep adds himself to @waiters and takes note of @seq before he looks at the
+ * folio. Whoever changes the folio looks at @waiters afterwards, with a full
+ * barrier in between on both sides: so either the change is seen, or @seq moves.
+ */
+struct pins_waitqueue {
+	atomic_t waiters;
+	atomic_t seq;
+	wait_queue_head_t wait;
+} ____cacheline_aligned_in_smp;
+
+#define PINS_WAIT_BITS	6
+/* Behind the others: where isolators wait for all of their folios at once */
+#define PINS_ISOLATORS	BIT(PINS_WAIT_BITS)
+static struct pins_waitqueue pins_waitqueues[PINS_ISOLATORS + 1];
+
+/*
+ * Unpins come from any context, raw spinlocks and interrupts disabled included:
+ * they leave the wake up to an interrupt of its own.
+ */
+static DECLARE_BITMAP(pins_wakes, PINS_ISOLATORS + 1);
+static struct irq_work pins_wake_work;
+
+/* How many requests are moving folios right now */
+static atomic_t pins_moving = ATOMIC_INIT(0);
+
+static struct pins_waitqueue *pins_waitqueue(unsigned long pfn)
+{
+	return &pins_waitqueues[hash_long(pfn, PINS_WAIT_BITS)];
+}
+
+static void pins_wake_queues(struct irq_work *work)
+{
+	unsigned int i;
+
+	for_each_set_bit(i, pins_wakes, PINS_ISOLATORS + 1)
+		if (test_and_clear_bit(i, pins_wakes))
+			wake_up_all(&pins_waitqueues[i].wait);
+}
+
+static void pins_wake_queue(struct pins_waitqueue *queue)
+{
+	if (!atomic_read(&queue->waiters))
+		return;
+	atomic_inc(&queue->seq);
+	set_bit(queue - pins_waitqueues, pins_wakes);
+	/* Orders both before the interrupt, which it may find under way */
+	smp_mb__after_atomic();
+	irq_work_queue(&pins_wake_work);
+}
+
+static void pins_wake_all(void)
+{
+	unsigned int i;
+
+	smp_mb(); /* see struct pins_waitqueue */
+	for (i = 0; i < ARRAY_SIZE(pins_waitqueues); i++)
+		pins_wake_queue(&pins_waitqueues[i]);
+}
+
+/* A folio has lost pins, or its contents; a full barrier has followed. */
+void __pins_wake(unsigned long pfn)
+{
+	pins_wake_queue(pins_waitqueue(pfn));
+	pins_wake_queue(&pins_waitqueues[PINS_ISOLATORS]);
+}
+
+void __pins_folio_moved(struct folio *folio)
+{
+	smp_mb(); /* see struct pins_waitqueue */
+	__pins_wake(folio_pfn(folio));
+}
+
+static int pins_wait_enter(struct pins_waitqueue *queue)
+{
+	atomic_inc(&queue->waiters);
+	smp_mb__after_atomic(); /* see struct pins_waitqueue */
+	return atomic_read(&queue->seq);
+}
+
+static void pins_wait_leave(struct pins_waitqueue *queue)
+{
+	atomic_dec(&queue->waiters);
+}
+
+/*
+ * Sleep until something has happened since @seq.
+ * Return: 0, -ETIME at @deadline, or -EINTR.
+ */
+static int pins_sleep(struct pins_waitqueue *queue, int seq, ktime_t deadline,
+		      unsigned int state)
+{
+	ktime_t *expires = deadline == KTIME_MAX ? NULL : &deadline;
+	DEFINE_WAIT(wait);
+	int ret = 0;
+
+	for (;;) {
+		prepare_to_wait(&queue->wait, &wait, state);
+		if (atomic_read(&queue->seq) != seq)
+			break;
+		if (signal_pending_state(state, current)) {
+			ret = -EINTR;
+			break;
+		}
+		if (!schedule_hrtimeout(expires, HRTIMER_MODE_ABS)) {
+			ret = -ETIME;
+			break;
+		}
+	}
+	finish_wait(&queue->wait, &wait);
+	return ret;
+}
+
+/* What a page says about whether its folio can be moved */
+enum pins_obstacle {
+	PINS_GONE,	/* it is free */
+	PINS_READY,	/* it can be moved */
+	PINS_BUSY,	/* somebody is moving it, or it waits to get on an LRU list */
+	PINS_SHORT,	/* pinned */
+	PINS_LONG,	/* pinned, and a cgroup is charged for it */
+};
+
+/* Looks at the folio at *@pfn, and sets *@pfn to where the next one begins. */
+static enum pins_obstacle pins_obstacle(unsigned long *pfn)
+{
+	struct page *page = pfn_to_online_page((*pfn)++);
+	enum pins_obstacle ret = PINS_READY;
+	struct folio *folio;
+
+	/* Without a reference it may be freed, split or reused meanwhile. */
+	if (!page || !page_count(page))
+		return PINS_GONE;
+	folio = page_folio(page);
+	if (!folio_try_get(folio))
+		return PINS_GONE;
+	if (page_folio(page) == folio) {
+		*pfn = folio_pfn(folio) + folio_nr_pages(folio);
+		if (folio_maybe_dma_pinned(folio))
+			ret = pins_map_recorded(folio) ? PINS_LONG : PINS_SHORT;
+		else if (!folio_test_lru(folio))
+			ret = PINS_BUSY;
+	}
+	folio_put(folio);
+	return ret;
+}
+
+static struct pins_drain *pins_drain_of(struct folio *folio)
+{
+	unsigned long start = folio_pfn(folio);
+	unsigned long end = start + folio_nr_pages(folio);
+	struct pins_drain *drain;
+
+	list_for_each_entry_rcu(drain, &pins_drains, list)
+		if (start < drain->end_pfn && end > drain->start_pfn &&
+		    !READ_ONCE(drain->over))
+			return drain;
+	return NULL;
+}
+
+/*
+ * Turning a static key on waits for all CPUs, and needs locks that an isolator
+ * might not be allowed to take: that is left to a worker. Until it is done, pins
+ * come through as they do without us.
+ */
+static void pins_drain_update(struct work_struct *work)
+{
+	bool drain = !list_empty(&pins_drains);
+
+	if (drain == static_key_enabled(&pins_drain_key))
+		return;
+	if (drain) {
+		/* Unpins look here before anybody waits for them. */
+		static_branch_inc(&pins_key);
+		static_branch_enable(&pins_drain_key);
+	} else {
+		static_branch_disable(&pins_drain_key);
+		static_branch_dec(&pins_key);
+	}
+}
+
+static DECLARE_DELAYED_WORK(pins_drain_work, pins_drain_update);
+
+/* Have unpins in the range look further than at the gate. */
+static void pins_drain_gates(struct pins_drain *drain, int count)
+{
+	unsigned long pfn;
+
+	for (pfn = ALIGN_DOWN(drain->start_pfn, 512); pfn < drain->end_pfn; pfn += 512)
+		atomic_add(count, pins_gate_of((struct folio *)pfn_to_page(pfn)));
+}
+
+/**
+ * pins_drain_begin() - a range of memory is going to be emptied
+ * @start_pfn: its first page
+ * @end_pfn: behind its last page
+ * @offline: whether it goes on until it succeeds, or any signal comes
+ *
+ * Call it when the range has been isolated, so that nothing is moved into it.
+ *
+ * Context: process context, may sleep.
+ * Return: to be handed to pins_drain_wait() and pins_drain_end(). NULL if there
+ * is no memory for it; pins then come and go as ever.
+ */
+struct pins_drain *pins_drain_begin(unsigned long start_pfn,
+				    unsigned long end_pfn, bool offline)
+{
+	struct pins_drain *drain = kzalloc(sizeof(*drain), GFP_KERNEL);
+
+	if (!drain)
+		return NULL;
+	drain->start_pfn = start_pfn;
+	drain->end_pfn = end_pfn;
+	drain->offline = offline;
+
+	pins_drain_gates(drain, 1);
+	smp_mb__after_atomic(); /* see pins_gate: who waits, waits behind it */
+	spin_lock(&pins_drains_lock);
+	drain->epoch = ++pins_epoch;
+	list_add_rcu(&drain->list, &pins_drains);
+	spin_unlock(&pins_drains_lock);
+
+	if (!static_key_enabled(&pins_drain_key))
+		mod_delayed_work(system_wq, &pins_drain_work, 0);
+	return drain;
+}
+
+/**
+ * pins_drain_end() - the range is empty, or the attempt has failed
+ * @drain: what pins_drain_begin() returned
+ *
+ * Call it when the range is no longer isolated, or offline.
+ *
+ * Context: process context.
+ */
+void pins_drain_end(struct pins_drain *drain)
+{
+	if (!drain)
+		return;
+
+	spin_lock(&pins_drains_lock);
+	list_del_rcu(&drain->list);
+	spin_unlock(&pins_drains_lock);
+	pins_wake_all();
+	pins_drain_gates(drain, -1);
+	kfree_rcu(drain, rcu);
+
+	/* The next one may follow closely. */
+	mod_delayed_work(system_wq, &pins_drain_work, HZ);
+}
+
+/* Where a folio goes, if that needs no reclaim */
+static struct folio *pins_target(struct folio *folio, unsigned long unused)
+{
+	gfp_t gfp = GFP_HIGHUSER_MOVABLE & ~__GFP_DIRECT_RECLAIM;
+
+	if (folio_test_large(folio))
+		gfp = GFP_TRANSHUGE_LIGHT;
+	return __folio_alloc(gfp | __GFP_NOWARN, folio_order(folio), folio_nid(folio),
+			     NULL);
+}
+
+/* Move isolated folios out, without waiting. Return whether any was. */
+static bool pins_move(struct list_head *folios)
+{
+	unsigned int moved = 0;
+
+	if (list_empty(folios))
+		return false;
+	migrate_pages(folios, pins_target, NULL, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE,
+		      &moved);
+	putback_movable_pages(folios);
+	return moved;
+}
+
+/* Pinned folios that an isolator waits for at a time */
+#define PINS_DRAIN_BATCH	1024
+
+/* Find pinned folios. Return how many, or -EBUSY if one will stay. */
+static int pins_drain_find(struct pins_drain *drain, unsigned long *pfns)
+{
+	unsigned long pfn, next;
+	int nr = 0;
+
+	for (pfn = drain->start_pfn; pfn < drain->end_pfn; pfn = next) {
+		next = pfn;
+		switch (pins_obstacle(&next)) {
+		case PINS_SHORT:
+			/* If it begins outside, nobody would be woken. */
+			pfn = folio_pfn(page_folio(pfn_to_page(pfn)));
+			if (pfn < ALIGN_DOWN(drain->start_pfn, 512))
+				return -EBUSY;
+			pfns[nr++] = pfn;
+			if (nr == PINS_DRAIN_BATCH)
+				return nr;
+			break;
+		case PINS_LONG:
+			return -EBUSY;
+		default:
+			break;
+		}
+		if (!(pfn % 1024))
+			cond_resched();
+	}
+	return nr;
+}
+
+/*
+ * Wait until none of them is pinned any more. Each is moved as soon as that is so,
+ * because it may be pinned again at once by those who do not wait.
+ */
+static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int nr)
+{
+	unsigned int state = drain->offline ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
+	struct pins_waitqueue *queue = &pins_waitqueues[PINS_ISOLATORS];
+	int ret = 0;
+
+	while (nr && !ret) {
+		int seq = pins_wait_enter(queue), i, left = 0;
+		ktime_t deadline = drain->deadline;
+		LIST_HEAD(folios);
+
+		for (i = 0; i < nr; i++) {
+			struct folio *folio = pfn_folio(pfns[i]);
+			unsigned long next = pfns[i];
+
+			switch (pins_obstacle(&next)) {
+			case PINS_SHORT:
+				pfns[left++] = pfns[i];
+				break;
+			case PINS_LONG:
+				ret = -EBUSY;
+				break;
+			case PINS_READY:
+				if (!folio_try_get(folio))
+					break;
+				if (!folio_test_hugetlb(folio))
+					isolate_folio_to_list(folio, &folios);
+				folio_put(folio);
+				break;
+			default:
+				break;
+			}
+		}
+		/* What could not be moved is found again at the next try. */
+		pins_move(&folios);
+		nr = left;
+		if (nr && !ret) {
+			/* Until then unpins do not wake anybody. */
+			if (!static_branch_likely(&pins_drain_key))
+				deadline = min(deadline, ktime_add_ms(ktime_get(), 1));
+			ret = pins_sleep(queue, seq, deadline, state);
+			if (ret == -ETIME && ktime_before(ktime_get(), drain->deadline))
+				ret = 0;
+		}
+		pins_wait_leave(queue);
+	}
+	return ret;
+}
+
+/**
+ * pins_drain_wait() - wait for pins in a range that could not be emptied
+ * @drain: what pins_drain_begin() returned
+ *
+ * Context: process context, sleeps up to vm.pins_drain_max_us; no folio locks or
+ * migration entries may be held, and nothing that those need who release pins.
+ * Return: whether it makes sense to try once more.
+ */
+bool pins_drain_wait(struct pins_drain *drain)
+{
+	unsigned int max_us = READ_ONCE(pins_drain_max_us);
+	bool waited = false;
+	unsigned long *pfns;
+	int ret;
+
+	if (!drain || drain->over)
+		return false;
+	if (!drain->deadline)
+		drain->deadline = ktime_add_us(ktime_get(), max_us);
+
+	/* What requests are moving is neither pinned nor where it can be found. */
+	if (max_us && atomic_read(&pins_moving)) {
+		wait_var_event_timeout(&pins_moving, !atomic_read(&pins_moving),
+				       msecs_to_jiffies(10));
+		waited = true;
+	}
+
+	pfns = max_us ? kvmalloc_array(PINS_DRAIN_BATCH, sizeof(*pfns), GFP_KERNEL) : NULL;
+	ret = pfns ? pins_drain_find(drain, pfns) : -ENOMEM;
+	if (ret > 0) {
+		waited = true;
+		ret = pins_drain_folios(drain, pfns, ret);
+	}
+	kvfree(pfns);
+
+	if (ret || ktime_after(ktime_get(), drain->deadline)) {
+		WRITE_ONCE(drain->over, true);
+		pins_wake_all();
+		return false;
+	}
+	/* Offline goes on until it has all, or is interrupted: it may wait anew. */
+	if (waited && drain->offline)
+		drain->deadline = 0;
+	/* Those who wait may find that they can move their folio now. */
+	pins_wake_all();
+	/* What was in the way may have gone just before we looked. */
+	if (!waited && drain->retried)
+		return false;
+	drain->retried = !waited;
+	return true;
+}
+
+/* Can a folio be moved at once, which costs a request little? */
+static bool pins_movable(struct folio *folio)
+{
+	return folio_test_lru(folio) && !folio_maybe_dma_pinned(folio);
+}
+
+/*
+ * Is a folio to be left alone, at first, by a request of the current task that has
+ * waited so long? If so, *@left is how long it may go on waiting, in ns. That is
+ * 0 when the task has waited for this drain as long as it may: then the folio is
+ * just moved, if it can be, so that a task that has been unlucky once is not in
+ * the way for ever.
+ */
+static bool pins_hold_up(struct folio *folio, u64 waited, u64 *left, u64 *epoch)
+{
+	struct pins_drain *drain;
+	u64 max;
+
+	*left = 0;
+	drain = pins_drain_of(folio);
+	if (likely(!drain))
+		return false;
+	max = pins_cgroup_wait_max();
+	/* Is it too late, or will it not be moved anyway? */
+	if (!max || (max != PINS_WAIT_MAX && waited >= max * NSEC_PER_USEC) ||
+	    pins_map_recorded(folio))
+		return false;
+	*epoch = drain->epoch;
+	if (max == PINS_WAIT_MAX) {
+		*left = KTIME_MAX;
+		return true;
+	}
+	max *= NSEC_PER_USEC;
+	if (drain->epoch <= current->pins_epoch)
+		waited = max(waited, current->pins_waited);
+	if (max > waited)
+		*left = max - waited;
+	return true;
+}
+
+bool __pins_held_up(struct folio *folio)
+{
+	u64 left, epoch;
+	bool ret;
+
+	rcu_read_lock();
+	ret = pins_hold_up(folio, 0, &left, &epoch) && (left || pins_movable(folio));
+	rcu_read_unlock();
+	return ret;
+}
+
+/*
+ * What is in the way of a request: folios that it has isolated, to move them,
+ * and where to find others that it cannot move.
+ */
+struct pins_held_up {
+	struct list_head folios;
+	unsigned long blocked[16];
+	unsigned int nr_blocked;
+	bool any;
+	unsigned long first;
+	u64 epoch;
+	u64 left;
+};
+
+static void pins_blocked(struct pins_held_up *held, unsigned long pfn)
+{
+	/* There are others after the next try. */
+	if (held->nr_blocked < ARRAY_SIZE(held->blocked))
+		held->blocked[held->nr_blocked++] = pfn;
+}
+
+static void pins_moving_begin(void)
+{
+	atomic_inc(&pins_moving);
+}
+
+static void pins_moving_end(void)
+{
+	if (atomic_dec_and_test(&pins_moving))
+		wake_up_var(&pins_moving);
+}
+
+/* Find the folios of a request that are held up. It still has its pins. */
+static void pins_collect(struct pins_held_up *held, struct page **pages, long nr,
+			 u64 waited)
+{
+	struct pins_iter it = { .pages = pages, .nr = nr };
+	u64 left, epoch;
+	bool hold_up;
+
+	while (it.pos < it.nr) {
+		struct pins_run run = pins_iter_run(&it);
+
+		it.pos += run.n;
+		if (!pins_run_pinned(&run))
+			continue;
+		rcu_read_lock();
+		hold_up = pins_hold_up(run.folio, waited, &left, &epoch);
+		rcu_read_unlock();
+		if (likely(!hold_up))
+			continue;
+		if (!held->any) {
+			held->any = true;
+			held->first = folio_pfn(run.folio);
+			held->left = left;
+			held->epoch = epoch;
+			pins_moving_begin();
+		}
+		/* Huge pages come from pools: their isolator knows what to do. */
+		if (folio_test_hugetlb(run.folio) ||
+		    !isolate_folio_to_list(run.folio, &held->folios))
+			pins_blocked(held, folio_pfn(run.folio));
+	}
+}
+
+/* Move those out that nobody else has pinned. Return whether any was. */
+static bool pins_move_unpinned(struct pins_held_up *held)
+{
+	struct folio *folio, *next;
+	LIST_HEAD(pinned);
+	bool moved;
+
+	list_for_each_entry_safe(folio, next, &held->folios, lru) {
+		if (folio_maybe_dma_pinned(folio)) {
+			pins_blocked(held, folio_pfn(folio));
+			list_move_tail(&folio->lru, &pinned);
+		}
+	}
+	putback_movable_pages(&pinned);
+	moved = pins_move(&held->folios);
+	pins_moving_end();
+	return moved;
+}
+
+/*
+ * Wait for the folios that could not be moved. Sleeping on one after the other
+ * is enough, all of them are needed.
+ */
+static int pins_wait_blocked(struct pins_held_up *held, int first_seq, bool moved,
+			     ktime_t deadline, unsigned int state)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < held->nr_blocked && !ret; i++) {
+		unsigned long pfn = held->blocked[i], next = pfn;
+		struct pins_waitqueue *queue = pins_waitqueue(pfn);
+		int seq = pins_wait_enter(queue);
+		enum pins_obstacle obstacle = pins_obstacle(&next);
+
+		if (obstacle == PINS_SHORT || obstacle == PINS_BUSY) {
+			ret = pins_sleep(queue, seq, deadline, state);
+			moved = true;
+		}
+		pins_wait_leave(queue);
+	}
+	/* It can be moved, but not by us. */
+	if (!moved && !ret)
+		ret = pins_sleep(pins_waitqueue(held->first), first_seq, deadline,
+				 state);
+	return ret;
+}
+
+static bool pins_draining(u64 epoch)
+{
+	struct pins_drain *drain;
+	bool ret = false;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(drain, &pins_drains, list)
+		if (drain->epoch == epoch && !READ_ONCE(drain->over))
+			ret = true;
+	rcu_read_unlock();
+	return ret;
+}
+
+/* Have the folios moved out, or wait until something has happened to them. */
+static int pins_make_way(struct pins_wait *wait, struct pins_held_up *held,
+			 ktime_t deadline, unsigned int state)
+{
+	struct pins_waitqueue *queue = pins_waitqueue(held->first);
+	int seq = pins_wait_enter(queue), err = 0;
+	bool moved = pins_move_unpinned(held);
+
+	if (moved)
+		pins_wake_all();
+	if (!held->left)
+		wait->pass = !moved;
+	/* If it ends after this, it wakes us: we are registered. */
+	else if (pins_draining(held->epoch))
+		err = pins_wait_blocked(held, seq, moved, deadline, state);
+	pins_wait_leave(queue);
+	return err;
+}
+
+/* The current task, and its request, have waited that long. */
+static void pins_account_wait(struct pins_wait *wait, struct pins_held_up *held,
+			      struct pins_cgroup *pins, u64 ns, bool timed_out)
+{
+	u64 before = div_u64(wait->waited, NSEC_PER_USEC);
+	bool first = !wait->waited;
+
+	if (held->epoch > current->pins_epoch) {
+		current->pins_epoch = held->epoch;
+		current->pins_waited = 0;
+	}
+	current->pins_waited += ns;
+	wait->waited += ns;
+	if (pins)
+		pins_cgroup_waited(pins, first,
+				   div_u64(wait->waited, NSEC_PER_USEC) - before,
+				   timed_out);
+}
+
+/**
+ * pins_wait() - give a request back if it is held up, and wait
+ * @wait: zero at the beginning of the request
+ * @mm: the address space that was pinned
+ * @pages: the pages that were pinned
+ * @nr: how many, or an error; replaced by -EINTR if that is why the wait ended
+ * @locked: whether mmap_lock is held; it is not after a wait
+ * @flags: FOLL_ flags
+ *
+ * Context: process context, sleeps up to pins.wait.max of the task's cgroup.
+ * Return: whether to start over. Then nothing is pinned.
+ */
+bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
+	       long *nr, int *locked, unsigned int flags)
+{
+	unsigned int state = flags & FOLL_INTERRUPTIBLE ? TASK_INTERRUPTIBLE :
+							  TASK_KILLABLE;
+	struct pins_held_up held = { .folios = LIST_HEAD_INIT(held.folios) };
+	unsigned int has_to = FOLL_PIN | FOLL_UNLOCKABLE;
+	struct pins_cgroup *pins;
+	unsigned long pflags;
+	ktime_t start;
+	u64 cgroup;
+	u64 ns;
+	int err;
+
+	if (*nr <= 0 || wait->pass ||
+	    (flags & (has_to | FOLL_NOWAIT | FOLL_NOFAULT)) != has_to)
+		return false;
+	start = ktime_get();
+	pins_collect(&held, pages, *nr, wait->waited);
+	if (likely(!held.any))
+		return false;
+	if (!held.left && list_empty(&held.folios)) {
+		pins_moving_end();
+		return false;
+	}
+
+	unpin_user_pages(pages, *nr);
+	if (*locked) {
+		mmap_read_unlock(mm);
+		*locked = 0;
+	}
+
+	pins = get_pins_cgroup_from_current();
+	cgroup = pins ? pins_cgroup_ino(pins_cgroup_id(pins)) : 0;
+	trace_pins_wait_begin(cgroup, held.first, held.left);
+	psi_memstall_enter(&pflags);
+	err = pins_make_way(wait, &held, ktime_add_safe(start, held.left), state);
+	psi_memstall_leave(&pflags);
+
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	pins_account_wait(wait, &held, pins, ns, err == -ETIME);
+	trace_pins_wait_end(cgroup, held.first, ns);
+	if (err == -ETIME)
+		trace_pins_wait_timeout(cgroup, held.first, ns);
+	if (pins)
+		put_pins_cgroup(pins);
+
+	if (err == -EINTR)
+		*nr = -EINTR;
+	return err != -EINTR;
+}
+
+static struct ctl_table pins_wait_sysctls[] = {
+	{
+		.procname	= "pins_drain_max_us",
+		.data		= &pins_drain_max_us,
+		.maxlen		= sizeof(pins_drain_max_us),
+		.mode		= 0644,
+		.proc_handler	= proc_douintvec,
+	},
+};
+
+/* Runs before anybody can isolate memory. */
+static int __init pins_wait_init(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(pins_waitqueues); i++)
+		init_waitqueue_head(&pins_waitqueues[i].wait);
+	init_irq_work(&pins_wake_work, pins_wake_queues);
+	register_sysctl_init("vm", pins_wait_sysctls);
+	return 0;
+}
+core_initcall(pins_wait_init);

@@ -1,0 +1,1029 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pins wait for memory that is being moved, and memory that has to move waits
+ * for short-term pins: pins.wait.max, vm.pins_wait_max_us, vm.pins_drain_max_us.
+ *
+ * Nearly all tests have the same scene: direct I/O of a slow disk is in flight to
+ * a page in a CMA area or in a movable memory block, a child allocates the area or
+ * takes the block offline, and meanwhile something else wants to pin the page.
+ * What happened is told by the order of events, not by times.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#define _GNU_SOURCE
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/aio_abi.h>
+#include <linux/fuse.h>
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pins_util.h"
+
+#define VM		"/proc/sys/vm"
+#define CMA		"/sys/kernel/debug/cma"
+#define MEMORY		"/sys/devices/system/memory"
+#define NULLB		"/sys/kernel/config/nullb/pins_wait"
+
+#define MS		1000000L	/* in ns */
+
+/* Longer than anything takes that is not meant to wait for it */
+#define SLOW		(1000 * MS)
+#define PATIENT_US	10000000L
+
+/* The disk */
+
+static int disk_make(long ns)
+{
+	static const char * const setup[][2] = {
+		{ "size", "64" }, { "irqmode", "2" }, { "hw_queue_depth", "512" },
+	};
+	int i, fd;
+
+	if (access("/sys/kernel/config/nullb", F_OK))
+		mount("none", "/sys/kernel/config", "configfs", 0, NULL);
+	rmdir(NULLB);
+	if (mkdir(NULLB, 0755))
+		skip("no null_blk in configfs: %s", strerror(errno));
+	for (i = 0; i < ARRAY_SIZE(setup); i++)
+		check_eq(cg_write(NULLB, setup[i][0], (char *)setup[i][1]), 0);
+	check_eq(cg_write_numeric(NULLB, "completion_nsec", ns), 0);
+	check_eq(cg_write(NULLB, "power", "1"), 0);
+	fd = open("/dev/pins_wait", O_RDWR | O_DIRECT);
+	check(fd >= 0);
+	return fd;
+}
+
+/* Starts to read; it is in flight when this returns. */
+static aio_context_t read_begin(int disk, void *addr, size_t len)
+{
+	struct iocb cb = {
+		.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = disk,
+		.aio_buf = (uintptr_t)addr, .aio_nbytes = len,
+	}, *cbs = &cb;
+	aio_context_t ctx = 0;
+
+	check_eq(syscall(SYS_io_setup, 1, &ctx), 0);
+	check_eq(syscall(SYS_io_submit, ctx, 1, &cbs), 1);
+	return ctx;
+}
+
+static bool read_done(aio_context_t ctx)
+{
+	struct timespec none = {};
+	struct io_event event;
+
+	return syscall(SYS_io_getevents, ctx, 1, 1, &event, &none) == 1;
+}
+
+static void read_end(aio_context_t ctx, size_t len)
+{
+	struct io_event event;
+
+	check_eq(syscall(SYS_io_getevents, ctx, 1, 1, &event, NULL), 1);
+	check_eq(event.res, len);
+	check_eq(syscall(SYS_io_destroy, ctx), 0);
+}
+
+/* Memory that is to be emptied */
+
+struct range {
+	unsigned long pfn, pages;
+	int block;			/* number of a memory block, or -1: CMA */
+	char dir[PATH_MAX];
+};
+
+static long number(const char *dir, const char *file)
+{
+	char path[PATH_MAX], text[32];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	return read_text(path, text, sizeof(text)) > 0 ? strtoul(text, NULL, 0) : -1;
+}
+
+static struct range cma_range(void)
+{
+	struct range r = { .block = -1 };
+	struct dirent *entry;
+	DIR *dir = opendir(CMA);
+
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(r.dir, sizeof(r.dir), CMA "/%s", entry->d_name);
+		r.pfn = number(r.dir, "base_pfn");
+		r.pages = number(r.dir, "count");
+		closedir(dir);
+		/* In case that a test before has taken it and failed */
+		cg_write_numeric(r.dir, "free", r.pages);
+		return r;
+	}
+	skip("no CMA area in " CMA);
+}
+
+/* A memory block that can be emptied, in ZONE_MOVABLE from now on */
+static struct range movable_range(void)
+{
+	struct range r;
+	char text[32];
+
+	if (read_text(MEMORY "/block_size_bytes", text, sizeof(text)) <= 0)
+		skip("no memory blocks");
+	r.pages = strtoul(text, NULL, 16) / PAGE_SIZE;
+	for (r.block = 256; r.block >= 0; r.block--) {
+		snprintf(r.dir, sizeof(r.dir), MEMORY "/memory%d", r.block);
+		if (access(r.dir, F_OK) || cg_write(r.dir, "state", "offline"))
+			continue;
+		check_eq(cg_write(r.dir, "state", "online_movable"), 0);
+		r.pfn = r.pages * r.block;
+		return r;
+	}
+	skip("no memory block can be taken offline");
+}
+
+static unsigned long pfn_of(const void *addr)
+{
+	static int fd = -1;
+	static pid_t self;
+	__u64 entry = 0;
+
+	/* It stays that of the process that has opened it. */
+	if (self != getpid()) {
+		self = getpid();
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	}
+	/* While it is migrated it is not present, and to touch it waits. */
+	do {
+		__atomic_load_n((const char *)addr, __ATOMIC_RELAXED);
+		check_eq(pread(fd, &entry, sizeof(entry),
+			       (uintptr_t)addr / PAGE_SIZE * sizeof(entry)),
+			 sizeof(entry));
+	} while (!(entry & (1ULL << 63)));
+	return entry & ((1ULL << 55) - 1);
+}
+
+static bool in_range(const struct range *r, const char *addr, size_t len)
+{
+	size_t off;
+
+	for (off = 0; off < len; off += PAGE_SIZE)
+		if (pfn_of(addr + off) - r->pfn >= r->pages)
+			return false;
+	return true;
+}
+
+#define MOST	4096
+
+/*
+ * Memory that lies in the range, or does not. Shared, so that a child has the
+ * same pages, unless it is to be anonymous.
+ */
+static char *memory_of(const struct range *r, bool inside, size_t len, int flags)
+{
+	static char *tried[MOST];
+	size_t chunk = len < SZ_2M ? SZ_2M : len, off;
+	char *found = NULL;
+	int nr = 0, i;
+
+	while (!found && nr < MOST) {
+		struct sysinfo info;
+		char *p;
+
+		check(!sysinfo(&info));
+		if (info.freeram * info.mem_unit < 64UL << 20)
+			break;
+		p = mmap(mem_reserve(chunk, SZ_2M), chunk, PROT_READ | PROT_WRITE,
+			 flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		check(p != MAP_FAILED);
+		tried[nr++] = p;
+		if (madvise(p, chunk, MADV_POPULATE_WRITE))
+			break;
+		for (off = 0; off + len <= chunk && !found; off += PAGE_SIZE) {
+			if (inside ? in_range(r, p + off, len) :
+				     pfn_of(p + off) - r->pfn >= r->pages)
+				found = p + off;
+		}
+	}
+	for (i = 0; i < nr; i++)
+		if (!found || tried[i] > found || found >= tried[i] + chunk)
+			munmap(tried[i], chunk);
+	if (!found)
+		skip("no memory there to be had");
+	return found;
+}
+
+/* Empties it. Returns 0 or an errno. */
+static int take(const struct range *r)
+{
+	int ret;
+
+	if (r->block >= 0)
+		ret = cg_write(r->dir, "state", "offline");
+	else
+		ret = cg_write_numeric(r->dir, "alloc", r->pages);
+	return ret ? errno : 0;
+}
+
+static void give_back(const struct range *r)
+{
+	if (r->block >= 0)
+		check_eq(cg_write(r->dir, "state", "online_movable"), 0);
+	else
+		check_eq(cg_write_numeric(r->dir, "free", r->pages), 0);
+}
+
+/* A child of the root cgroup empties the range; it is at it when this returns. */
+static pid_t take_begin(const struct range *r)
+{
+	pid_t pid = test_fork();
+
+	if (!pid) {
+		enter_root();
+		_exit(take(r));
+	}
+	usleep(300000);
+	return pid;
+}
+
+static void take_end(const struct range *r, pid_t pid)
+{
+	check_eq(reap(pid), 0);
+	give_back(r);
+}
+
+static char *wait_cgroup(const char *name, const char *max)
+{
+	char *cg = cg_make(name);
+
+	check_eq(cg_write(cg, "pins.wait.max", (char *)max), 0);
+	enter(cg);
+	return cg;
+}
+
+/* The scene */
+
+static struct range range;
+static int disk;
+static char *page;
+static aio_context_t first;
+static pid_t taker;
+
+static void patience(long us)
+{
+	check_eq(cg_write_numeric(VM, "pins_drain_max_us", us), 0);
+}
+
+static void scene(struct range r, int flags, long ns)
+{
+	range = r;
+	patience(PATIENT_US);
+	disk = disk_make(ns);
+	page = memory_of(&range, true, 2 * PAGE_SIZE, flags);
+}
+
+/* A page is pinned, and has to move */
+static void conflict(void)
+{
+	first = read_begin(disk, page, PAGE_SIZE);
+	taker = take_begin(&range);
+	check(!read_done(first));
+}
+
+static void no_conflict(void)
+{
+	take_end(&range, taker);
+	check(!in_range(&range, page, PAGE_SIZE));
+}
+
+/* The files */
+
+static void file_of_the_knob(void)
+{
+	static char *const bad[] = {
+		"", "-1", "+1", "1x", "1K", "maximum", "4294967294",
+		"99999999999999999999", "1 2",
+	};
+	static char *const good[][2] = {
+		{ "0", "0\n" }, { "1", "1\n" }, { "20000\n", "20000\n" },
+		{ " 5 ", "5\n" }, { "0x10", "16\n" }, { "max", "max\n" },
+		{ "4294967293", "4294967293\n" }, { "inherit", "inherit\n" },
+	};
+	char *cg = cg_make("a"), text[64];
+	int i;
+
+	check_eq(cg_read(cg, "pins.wait.max", text, sizeof(text)), 0);
+	check(!strcmp(text, "inherit\n"));
+	check_eq(cg_write(cg, "pins.wait.max", "7"), 0);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		errno = 0;
+		check(cg_write(cg, "pins.wait.max", bad[i]) < 0 || !*bad[i]);
+		check(errno == EINVAL || !*bad[i]);
+		check_eq(cg_read_long(cg, "pins.wait.max"), 7);
+	}
+	for (i = 0; i < ARRAY_SIZE(good); i++) {
+		check_eq(cg_write(cg, "pins.wait.max", good[i][0]), 0);
+		check_eq(cg_read(cg, "pins.wait.max", text, sizeof(text)), 0);
+		check(!strcmp(text, good[i][1]));
+	}
+	check_eq(pins_stat(cg, "wait"), 0);
+	check_eq(pins_stat(cg, "wait_usec"), 0);
+	check_eq(pins_stat(cg, "wait_timeout"), 0);
+	check(cg_read(pins_root, "pins.wait.max", text, sizeof(text)));
+}
+
+/* Migration waits */
+
+static void migration_waits(void)
+{
+	conflict();
+	no_conflict();
+	check(read_done(first));
+}
+
+static void cma_waits(void)
+{
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	migration_waits();
+}
+
+static void cma_waits_for_shmem(void)
+{
+	scene(cma_range(), MAP_SHARED, SLOW);
+	migration_waits();
+}
+
+static void offline_waits(void)
+{
+	scene(movable_range(), MAP_PRIVATE, SLOW);
+	migration_waits();
+}
+
+static void migration_need_not_wait(void)
+{
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	patience(0);
+	first = read_begin(disk, page, PAGE_SIZE);
+	check(take(&range));
+	check(!read_done(first));
+	patience(50000);
+	check(take(&range));
+	check(!read_done(first));
+	read_end(first, PAGE_SIZE);
+	check_eq(take(&range), 0);
+	give_back(&range);
+}
+
+/* Pins wait */
+
+static void pins_wait_for(struct range r, int flags)
+{
+	aio_context_t second;
+	char *cg;
+
+	scene(r, flags, SLOW);
+	conflict();
+	cg = wait_cgroup("a", "max");
+	second = read_begin(disk, page, PAGE_SIZE);
+	check(read_done(first));
+	check(!in_range(&range, page, PAGE_SIZE));
+	check_eq(pins_stat(cg, "wait"), 1);
+	check(pins_stat(cg, "wait_usec") > 0);
+	check_eq(pins_stat(cg, "wait_timeout"), 0);
+	no_conflict();
+	read_end(second, PAGE_SIZE);
+}
+
+static void pins_wait_for_cma(void)
+{
+	pins_wait_for(cma_range(), MAP_PRIVATE);
+}
+
+static void pins_wait_for_offline(void)
+{
+	pins_wait_for(movable_range(), MAP_SHARED);
+}
+
+static void pins_need_not_wait(void)
+{
+	aio_context_t second;
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	check_eq(cg_write(VM, "pins_wait_max_us", "1000000000"), 0);
+	conflict();
+	cg = wait_cgroup("a", "0");
+	second = read_begin(disk, page, PAGE_SIZE);
+	check(!read_done(first));
+	check_eq(pins_stat(cg, "wait"), 0);
+	check_eq(pins_stat(cg, "wait_timeout"), 0);
+	read_end(second, PAGE_SIZE);
+	no_conflict();
+	check_eq(cg_write(VM, "pins_wait_max_us", "0"), 0);
+}
+
+static void pins_wait_no_longer(void)
+{
+	aio_context_t second, third;
+	unsigned long pfn;
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	pfn = pfn_of(page);
+	conflict();
+	cg = wait_cgroup("a", "20000");
+	second = read_begin(disk, page, PAGE_SIZE);
+	check(!read_done(first));
+	check_eq(pfn_of(page), pfn);
+	check_eq(pins_stat(cg, "wait"), 1);
+	check_eq(pins_stat(cg, "wait_timeout"), 1);
+	check(pins_stat(cg, "wait_usec") >= 20000);
+	/* Not again for the same isolation */
+	third = read_begin(disk, page, PAGE_SIZE);
+	check_eq(pins_stat(cg, "wait"), 1);
+	check_eq(pins_stat(cg, "wait_timeout"), 1);
+	read_end(second, PAGE_SIZE);
+	read_end(third, PAGE_SIZE);
+	no_conflict();
+}
+
+static void inherited(void)
+{
+	char *grandchild, *child, *top;
+	aio_context_t second;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	top = cg_make("a");
+	child = cg_make("a/b");
+	grandchild = cg_make("a/b/c");
+	check_eq(cg_write(top, "pins.wait.max", "0"), 0);
+	check_eq(cg_write(child, "pins.wait.max", "1000"), 0);
+	conflict();
+	enter(grandchild);
+	second = read_begin(disk, page, PAGE_SIZE);
+	check_eq(pins_stat(grandchild, "wait_timeout"), 1);
+	/* Hierarchical */
+	check_eq(pins_stat(top, "wait_timeout"), 1);
+	check_eq(pins_stat(top, "wait"), 1);
+	check_eq(pins_stat(top, "wait_usec"), pins_stat(grandchild, "wait_usec"));
+	read_end(second, PAGE_SIZE);
+	no_conflict();
+}
+
+static void inherited_from_sysctl(void)
+{
+	aio_context_t second;
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	check_eq(cg_write(VM, "pins_wait_max_us", "1000"), 0);
+	conflict();
+	cg = wait_cgroup("a", "inherit");
+	second = read_begin(disk, page, PAGE_SIZE);
+	check_eq(pins_stat(cg, "wait_timeout"), 1);
+	read_end(second, PAGE_SIZE);
+	no_conflict();
+	check_eq(cg_write(VM, "pins_wait_max_us", "0"), 0);
+}
+
+/* What is not in the way does not wait, though in the same block */
+static void others_do_not_wait(void)
+{
+	aio_context_t second;
+	char *cg, *other;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	other = memory_of(&range, false, PAGE_SIZE, MAP_PRIVATE);
+	conflict();
+	cg = wait_cgroup("a", "max");
+	second = read_begin(disk, other, PAGE_SIZE);
+	check(!read_done(first));
+	check_eq(pins_stat(cg, "wait"), 0);
+	no_conflict();
+	read_end(second, PAGE_SIZE);
+}
+
+/* The page would be moved anyway */
+static void registration_waits(struct range r)
+{
+	struct mem m = { .kind = &mem_kinds[MEM_ANON], .len = PAGE_SIZE };
+	struct pin p;
+	char *cg;
+
+	need_source(SOURCE_URING);
+	scene(r, MAP_PRIVATE, SLOW);
+	m.addr = page;
+	conflict();
+	cg = wait_cgroup("a", "max");
+	check_eq(pin(&p, SOURCE_URING, &m), 0);
+	check(read_done(first));
+	check(!in_range(&range, page, PAGE_SIZE));
+	check_eq(pins_current(cg), PAGE_SIZE);
+	check_eq(pins_stat(cg, "wait"), 1);
+	no_conflict();
+	unpin(&p);
+	check_eq(pins_current(cg), 0);
+}
+
+static void registration_waits_for_cma(void)
+{
+	registration_waits(cma_range());
+}
+
+static void registration_waits_for_offline(void)
+{
+	registration_waits(movable_range());
+}
+
+/* A task of the same process reads, and waits */
+
+static pthread_t reader;
+static aio_context_t reading;
+static size_t reading_len;
+static char *reading_page;
+
+static void *read_page(void *arg)
+{
+	reading = read_begin(disk, reading_page, reading_len);
+	return arg;
+}
+
+static void wait_in_thread(char *addr, size_t len)
+{
+	reading_page = addr;
+	reading_len = len;
+	check(!pthread_create(&reader, NULL, read_page, NULL));
+	usleep(200000);
+}
+
+static void thread_has_waited(void)
+{
+	check(!pthread_join(reader, NULL));
+	read_end(reading, reading_len);
+}
+
+static void mmap_lock_is_dropped(void)
+{
+	char *other;
+	pid_t pid;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	other = memory_of(&range, false, PAGE_SIZE, MAP_PRIVATE);
+	conflict();
+	wait_cgroup("a", "max");
+	wait_in_thread(page, PAGE_SIZE);
+	check(!munmap(other, PAGE_SIZE));
+	pid = test_fork();
+	if (!pid)
+		_exit(0);
+	check_eq(reap(pid), 0);
+	check(!read_done(first));
+	thread_has_waited();
+	no_conflict();
+}
+
+static void nothing_pinned_meanwhile(void)
+{
+	long pinned;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	/* The second page of the request is in the way; the first one is not ours */
+	first = read_begin(disk, page + PAGE_SIZE, PAGE_SIZE);
+	pinned = pages_pinned();
+	taker = take_begin(&range);
+	wait_cgroup("a", "max");
+	wait_in_thread(page, 2 * PAGE_SIZE);
+	check(!read_done(first));
+	check_eq(pages_pinned(), pinned);
+	thread_has_waited();
+	take_end(&range, taker);
+}
+
+static void killed(void)
+{
+	pid_t pid;
+
+	scene(cma_range(), MAP_SHARED, SLOW);
+	conflict();
+	pid = test_fork();
+	if (!pid) {
+		wait_cgroup("a", "max");
+		read_begin(disk, page, PAGE_SIZE);
+		_exit(0);
+	}
+	usleep(200000);
+	check(!kill(pid, SIGKILL));
+	check_eq(reap(pid), 128 + SIGKILL);
+	check(!read_done(first));
+	no_conflict();
+}
+
+static void cgroup_removed(void)
+{
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	conflict();
+	cg = wait_cgroup("a", "max");
+	wait_in_thread(page, PAGE_SIZE);
+	enter_root();
+	check_eq(cg_destroy(cg), 0);
+	check(!read_done(first));
+	thread_has_waited();
+	no_conflict();
+}
+
+/* PSI: who waits for memory, stalls. */
+static long stalled(void)
+{
+	char text[256], *total;
+
+	if (read_text("/proc/pressure/memory", text, sizeof(text)) <= 0)
+		skip("no PSI");
+	total = strstr(text, "total=");
+	check(total);
+	return atol(total + 6);
+}
+
+static void waiting_is_a_stall(void)
+{
+	aio_context_t second;
+	long before;
+	char *cg;
+
+	stalled();
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	conflict();
+	cg = wait_cgroup("a", "max");
+	before = stalled();
+	second = read_begin(disk, page, PAGE_SIZE);
+	check(stalled() - before >= pins_stat(cg, "wait_usec") / 2);
+	no_conflict();
+	read_end(second, PAGE_SIZE);
+}
+
+/* io_uring, without a library */
+
+struct ring {
+	int fd;
+	struct io_uring_params params;
+	char *rings;
+	struct io_uring_sqe *sqes;
+};
+
+static struct ring ring_make(unsigned int flags)
+{
+	struct ring r = { .params.flags = flags, .params.sq_thread_idle = 10000 };
+	size_t len;
+
+	r.fd = syscall(__NR_io_uring_setup, 8, &r.params);
+	if (r.fd < 0)
+		skip("no io_uring: %s", strerror(errno));
+	len = r.params.cq_off.cqes +
+	      r.params.cq_entries * sizeof(struct io_uring_cqe);
+	r.rings = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, r.fd,
+		       IORING_OFF_SQ_RING);
+	r.sqes = mmap(NULL, 8 * sizeof(*r.sqes), PROT_READ | PROT_WRITE,
+		      MAP_SHARED, r.fd, IORING_OFF_SQES);
+	check(r.rings != MAP_FAILED && r.sqes != MAP_FAILED);
+	return r;
+}
+
+static unsigned int *ring_at(struct ring *r, unsigned int offset)
+{
+	return (unsigned int *)(r->rings + offset);
+}
+
+#define RING(which, field)	ring_at(r, r->params.which##_off.field)
+
+/* Reads a page, to the end. */
+static void ring_read(struct ring *r, void *addr)
+{
+	unsigned int tail = *RING(sq, tail);
+	struct io_uring_cqe *cqe;
+
+	r->sqes[0] = (struct io_uring_sqe) {
+		.opcode = IORING_OP_READ, .fd = disk,
+		.addr = (uintptr_t)addr, .len = PAGE_SIZE,
+	};
+	RING(sq, array)[tail & *RING(sq, ring_mask)] = 0;
+	__atomic_store_n(RING(sq, tail), tail + 1, __ATOMIC_RELEASE);
+	if (r->params.flags & IORING_SETUP_SQPOLL) {
+		check(syscall(__NR_io_uring_enter, r->fd, 1, 0,
+			      IORING_ENTER_SQ_WAKEUP, NULL, 0) >= 0);
+		while (__atomic_load_n(RING(cq, tail), __ATOMIC_ACQUIRE) ==
+		       *RING(cq, head))
+			usleep(1000);
+	} else {
+		check_eq(syscall(__NR_io_uring_enter, r->fd, 1, 1,
+				 IORING_ENTER_GETEVENTS, NULL, 0), 1);
+	}
+	cqe = (void *)(r->rings + r->params.cq_off.cqes);
+	cqe += *RING(cq, head) & *RING(cq, ring_mask);
+	check_eq(cqe->res, PAGE_SIZE);
+	__atomic_store_n(RING(cq, head), *RING(cq, head) + 1,
+			 __ATOMIC_RELEASE);
+}
+
+static void ring_waits(unsigned int flags)
+{
+	struct ring ring;
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	cg = wait_cgroup("a", "max");
+	ring = ring_make(flags);
+	conflict();
+	ring_read(&ring, page);
+	check_eq(pins_stat(cg, "wait"), 1);
+	check(read_done(first));
+	no_conflict();
+}
+
+static void inline_ring_waits(void)
+{
+	ring_waits(0);
+}
+
+static void sqpoll_waits(void)
+{
+	ring_waits(IORING_SETUP_SQPOLL);
+}
+
+/*
+ * A FUSE file system of one file. To read from it, the server reads from the disk,
+ * with a buffer where memory has to move: it needs what its client is in the way of.
+ */
+#define FUSE_FILE	"/tmp/file"
+
+static void fuse_reply(int fd, const struct fuse_in_header *in, int error,
+		       const void *data, size_t len)
+{
+	struct fuse_out_header out = {
+		.len = sizeof(out) + len, .error = error, .unique = in->unique,
+	};
+	struct iovec iov[] = { { &out, sizeof(out) }, { (void *)data, len } };
+
+	check_eq(writev(fd, iov, 2), out.len);
+}
+
+static void __noreturn fuse_serve(int fd, struct baton *asked, struct baton *go_on)
+{
+	struct fuse_init_out init = {
+		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
+		.max_write = 4096,
+	};
+	struct fuse_open_out opened = { .open_flags = FOPEN_DIRECT_IO };
+	struct fuse_attr_out attr = {
+		.attr = { .ino = 1, .size = PAGE_SIZE, .mode = S_IFREG | 0600,
+			  .nlink = 1 },
+	};
+	char *buf = memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE);
+	union {
+		struct fuse_in_header in;
+		char text[FUSE_MIN_READ_BUFFER];
+	} req;
+
+	wait_cgroup("server", "max");
+	while (read(fd, &req, sizeof(req)) > 0) {
+		switch (req.in.opcode) {
+		case FUSE_INIT:
+			fuse_reply(fd, &req.in, 0, &init, sizeof(init));
+			break;
+		case FUSE_GETATTR:
+			fuse_reply(fd, &req.in, 0, &attr, sizeof(attr));
+			break;
+		case FUSE_OPEN:
+			fuse_reply(fd, &req.in, 0, &opened, sizeof(opened));
+			break;
+		case FUSE_READ:
+			baton_pass(asked);
+			baton_take(go_on);
+			check_eq(pread(disk, buf, PAGE_SIZE, 0), PAGE_SIZE);
+			check(!in_range(&range, buf, PAGE_SIZE));
+			fuse_reply(fd, &req.in, 0, buf, PAGE_SIZE);
+			break;
+		default:
+			fuse_reply(fd, &req.in, -ENOSYS, NULL, 0);
+		}
+	}
+	_exit(0);
+}
+
+static void *fuse_read(void *arg)
+{
+	check_eq(pread(*(int *)arg, page, PAGE_SIZE, 0), PAGE_SIZE);
+	return NULL;
+}
+
+static void fuse_server(void)
+{
+	struct baton asked = baton_make(), go_on = baton_make();
+	pthread_t client;
+	char options[80];
+	int fd, file;
+
+	fd = open("/dev/fuse", O_RDWR);
+	if (fd < 0)
+		skip("no FUSE: %s", strerror(errno));
+	scene(cma_range(), MAP_PRIVATE, 100 * MS);
+	check(!mount("none", "/tmp", "tmpfs", 0, NULL));
+	close(open(FUSE_FILE, O_CREAT | O_RDWR, 0600));
+	snprintf(options, sizeof(options),
+		 "fd=%d,rootmode=100600,user_id=0,group_id=0", fd);
+	check(!mount("pins", FUSE_FILE, "fuse", 0, options));
+	if (!test_fork())
+		fuse_serve(fd, &asked, &go_on);
+
+	file = open(FUSE_FILE, O_RDONLY | O_DIRECT);
+	check(file >= 0);
+	wait_cgroup("client", "max");
+	check(!pthread_create(&client, NULL, fuse_read, &file));
+	baton_take(&asked);
+	taker = take_begin(&range);
+	baton_pass(&go_on);
+	check(!pthread_join(client, NULL));
+	no_conflict();
+	close(file);
+	umount2(FUSE_FILE, MNT_DETACH);
+}
+
+/* Offline and CMA at the same time, each with a task that waits for it */
+static void two_ranges(void)
+{
+	struct range other = movable_range();
+	aio_context_t second, third, fourth;
+	char *there;
+	pid_t pid;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	there = memory_of(&other, true, PAGE_SIZE, MAP_PRIVATE);
+	second = read_begin(disk, there, PAGE_SIZE);
+	pid = take_begin(&other);
+	conflict();
+	wait_cgroup("a", "max");
+	wait_in_thread(page, PAGE_SIZE);
+	third = read_begin(disk, there, PAGE_SIZE);
+	check(read_done(second));
+	check(!in_range(&other, there, PAGE_SIZE));
+	thread_has_waited();
+	fourth = read_begin(disk, there, PAGE_SIZE);
+	no_conflict();
+	take_end(&other, pid);
+	read_end(third, PAGE_SIZE);
+	read_end(fourth, PAGE_SIZE);
+}
+
+/*
+ * Requests that take one page after the other, in an order that makes two of
+ * them wait for each other: of a bio that is not submitted yet, GUP cannot know.
+ */
+static void each_waits_for_the_other(void)
+{
+	struct iovec one[2], other[2];
+	int i, taken = 0;
+	pid_t pids[4];
+	char *a, *b;
+
+	scene(cma_range(), MAP_SHARED, MS);
+	patience(100000);
+	wait_cgroup("a", "max");
+	a = page;
+	b = memory_of(&range, true, PAGE_SIZE, MAP_SHARED);
+	one[0] = (struct iovec) { a, PAGE_SIZE };
+	one[1] = (struct iovec) { b, PAGE_SIZE };
+	other[0] = one[1];
+	other[1] = one[0];
+	for (i = 0; i < ARRAY_SIZE(pids); i++) {
+		pids[i] = test_fork();
+		if (pids[i])
+			continue;
+		for (;;)
+			check_eq(preadv(disk, i % 2 ? one : other, 2, 0),
+				 2 * PAGE_SIZE);
+	}
+	for (i = 0; i < 20; i++) {
+		if (take(&range))
+			continue;
+		taken++;
+		give_back(&range);
+	}
+	check(taken);
+	for (i = 0; i < ARRAY_SIZE(pids); i++) {
+		check(!kill(pids[i], SIGKILL));
+		check_eq(reap(pids[i]), 128 + SIGKILL);
+	}
+}
+
+/* Many read and register, with all budgets there are; memory comes and goes. */
+static void crowd(void)
+{
+	static char *const budgets[] = { "0", "1000", "20000", "max" };
+	struct mem m = { .kind = &mem_kinds[MEM_ANON] };
+	struct range other = movable_range();
+	int i, n, taken = 0;
+	char name[16];
+	struct pin p;
+	pid_t pid;
+
+	need_source(SOURCE_URING);
+	scene(cma_range(), MAP_PRIVATE, 10 * MS);
+	for (i = 0; i < 8; i++) {
+		pid = test_fork();
+		if (pid)
+			continue;
+		snprintf(name, sizeof(name), "c%d", i);
+		wait_cgroup(name, budgets[i % 4]);
+		m.len = i < 6 ? SZ_64K : SZ_2M;
+		m.addr = memory_of(&range, true, PAGE_SIZE, i % 2 ? MAP_SHARED :
+				MAP_PRIVATE);
+		m.addr = (char *)((uintptr_t)m.addr & ~(SZ_2M - 1));
+		if (i >= 6)
+			madvise(m.addr, SZ_2M, MADV_COLLAPSE);
+		for (n = 0;; n++) {
+			check(pread(disk, m.addr, m.len, 0) == m.len);
+			if (n % 8 || pin(&p, SOURCE_URING, &m))
+				continue;
+			unpin(&p);
+			/* Back to where it may have to move from */
+			check(!madvise(m.addr, m.len, MADV_DONTNEED));
+		}
+	}
+	for (i = 0; i < 10; i++) {
+		pid = test_fork();
+		if (!pid) {
+			alarm(20);
+			_exit(take(&other));
+		}
+		if (!take(&range)) {
+			taken++;
+			give_back(&range);
+		}
+		if (!reap(pid)) {
+			taken++;
+			give_back(&other);
+		}
+	}
+	ksft_print_msg("%d of 20 taken\n", taken);
+	check(taken);
+}
+
+static const struct pins_test tests[] = {
+	{ "pins.wait.max: what it takes and shows", file_of_the_knob },
+	{ "a CMA allocation waits for direct I/O to anonymous memory", cma_waits },
+	{ "a CMA allocation waits for direct I/O to shared memory",
+	  cma_waits_for_shmem },
+	{ "offlining a memory block waits for direct I/O", offline_waits },
+	{ "I10 bounded: vm.pins_drain_max_us, also 0", migration_need_not_wait },
+	{ "max: direct I/O waits until its page has left the CMA area",
+	  pins_wait_for_cma },
+	{ "max: direct I/O waits until its page has left the memory block",
+	  pins_wait_for_offline },
+	{ "0: direct I/O does not wait", pins_need_not_wait },
+	{ "I10 bounded: as long as pins.wait.max, and once for each isolation",
+	  pins_wait_no_longer },
+	{ "inherit: the nearest ancestor decides, statistics are hierarchical",
+	  inherited },
+	{ "inherit: at the top, vm.pins_wait_max_us decides",
+	  inherited_from_sysctl },
+	{ "direct I/O to other memory does not wait", others_do_not_wait },
+	{ "a registration waits until its page has left the CMA area, and is charged",
+	  registration_waits_for_cma },
+	{ "a registration waits until its page has left the memory block",
+	  registration_waits_for_offline },
+	{ "fork and munmap go on while a thread waits", mmap_lock_is_dropped },
+	{ "who waits has pinned nothing in the meantime",
+	  nothing_pinned_meanwhile },
+	{ "I10 bounded: who waits can be killed", killed },
+	{ "a cgroup can be removed while its last task waits", cgroup_removed },
+	{ "PSI: time spent waiting is a memory stall", waiting_is_a_stall },
+	{ "io_uring waits when it submits inline", inline_ring_waits },
+	{ "io_uring's SQPOLL thread waits", sqpoll_waits },
+	{ "a FUSE server that needs memory there itself", fuse_server },
+	{ "two ranges are emptied at once", two_ranges },
+	{ "I10 bounded: requests that wait for each other's pins",
+	  each_waits_for_the_other },
+	{ "a crowd with all budgets, while CMA and a memory block come and go",
+	  crowd },
+};
+
+int main(void)
+{
+	pins_run(tests, ARRAY_SIZE(tests));
+}
