@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -57,12 +59,23 @@ static void cma_give(void)
 	write_file(CMA "/reserved/free", "%lu", cma.pages);
 }
 
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
 static bool block_take(void)
 {
 	char path[80];
+	struct itimerval limit = { .it_value.tv_sec = 2 }, none = {};
+	bool taken;
 
 	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
-	return try_write(path, "offline");
+	/* It goes on until a signal comes: after so long it has failed. */
+	setitimer(ITIMER_REAL, &limit, NULL);
+	taken = try_write(path, "offline");
+	setitimer(ITIMER_REAL, &none, NULL);
+	return taken;
 }
 
 static void block_give(void)
@@ -269,10 +282,13 @@ static void run(const char *scene, struct range *r, int nr_inside, int nr_outsid
 {
 	static pthread_t threads[MAX_THREADS];
 	pthread_attr_t attr;
+	sigset_t alarms;
 	char *in;
 	uint64_t start;
 	int i, j;
 
+	sigemptyset(&alarms);
+	sigaddset(&alarms, SIGALRM);
 	range = r;
 	length = len;
 	registers = registering;
@@ -295,6 +311,7 @@ static void run(const char *scene, struct range *r, int nr_inside, int nr_outsid
 		if (inside(elsewhere + i * PAGE))
 			die("there is no memory outside of the %s", r->name);
 
+	sigprocmask(SIG_BLOCK, &alarms, NULL);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, 64 * KB);
 	for (i = 0; i < nr_inside + nr_outside; i++)
@@ -303,8 +320,10 @@ static void run(const char *scene, struct range *r, int nr_inside, int nr_outsid
 				   i < nr_inside ? in + i * len :
 						   elsewhere + (i - nr_inside) * len))
 			die("no thread: %m");
+	sigprocmask(SIG_UNBLOCK, &alarms, NULL);
 
-	usleep(500000);
+	/* Main has not waited in vain for so long that it does not wait now. */
+	usleep(5000000);
 	for (j = 0; j < NR_KINDS; j++)
 		latencies[QUIET][j].nr = 0;
 	start = now();
@@ -358,6 +377,7 @@ int main(void)
 	int i, j;
 
 	guest_setup();
+	sigaction(SIGALRM, &(struct sigaction) { .sa_handler = nothing }, NULL);
 	ranges_setup();
 	for (i = 0; i < NR_PHASES; i++)
 		for (j = 0; j < NR_KINDS; j++)

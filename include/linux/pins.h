@@ -12,6 +12,7 @@
 #include <linux/jump_label.h>
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
+#include <linux/types.h>
 
 struct bio_vec;
 
@@ -201,10 +202,12 @@ static inline void pins_folio_freed(struct folio *folio)
 
 /**
  * struct pins_wait - what a pin request has waited for memory that has to move
+ * @start: since when, 0 if it has not waited
  * @waited: for how long so far, in ns
  * @pass: it will not wait any more
  */
 struct pins_wait {
+	ktime_t start;
 	u64 waited;
 	bool pass;
 };

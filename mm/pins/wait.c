@@ -31,9 +31,10 @@
  *
  * A task in GUP holds no mmap_lock, no page table lock, no reference, pin or lock
  * of any folio on account of this request: all was given back before. It holds
- * what its caller holds: an inode's lock (direct I/O, udmabuf), uring_lock
- * (io_uring, if it submits inline), a mutex of vfio, iommufd or a driver; and pins
- * of earlier requests, in bios submitted or not.
+ * what its caller holds: an inode's lock (direct I/O), uring_lock (io_uring, if it
+ * submits inline), a mutex of iommufd or a driver; and pins of earlier requests,
+ * in bios submitted or not. memfd_pin_folios() does not wait: it has no address
+ * space to look up the new place of a page in, and moves pages itself.
  *
  * An isolator holds no folio lock and has no migration entries in any page table.
  * It may hold cma_mutex, or mem_hotplug_lock for writing and with it
@@ -44,7 +45,9 @@
  *   calls GUP again and again), or through locks like an inode's, there may be. The
  *   isolator waits for the same pins, gives up after vm.pins_drain_max_us, and
  *   then lets everybody pass (@over). So no cycle lives longer, even in a cgroup
- *   with pins.wait.max "max". Plugged bios are no problem, sleeping submits them.
+ *   with pins.wait.max "max": whoever sleeps looks whether there still is a drain
+ *   that is not over, and is woken when that changes. Plugged bios are no problem,
+ *   sleeping submits them.
  * - A pin that goes only when mmap_lock is taken, for reading or writing: waiters
  *   have dropped it. A request that may not drop it (no FOLL_UNLOCKABLE: vfio,
  *   vdpa, vduse, AF_XDP, RDS), does not wait; these are long-term, and GUP moves
@@ -91,9 +94,9 @@
  * @end_pfn: behind the last page
  * @epoch: number of this drain; later ones have larger numbers
  * @offline: whether its isolator goes on until a signal comes, as offlining does
- * @retried: whether a last try was made without anything to wait for
  * @over: the isolator no longer waits for pins, so pins do not wait for it either
- * @deadline: when that will be the case, 0 while it does not wait
+ * @waited: how long it has waited, in ns
+ * @idle: since when it has failed, though no pins were in its way; 0 if it has not
  */
 struct pins_drain {
 	struct list_head list;
@@ -102,9 +105,9 @@ struct pins_drain {
 	unsigned long end_pfn;
 	u64 epoch;
 	bool offline;
-	bool retried;
 	bool over;
-	ktime_t deadline;
+	u64 waited;
+	ktime_t idle;
 };
 
 /* Rarely more than one. Changed under the lock, read under RCU. */
@@ -114,6 +117,12 @@ static u64 pins_epoch;
 
 /* Turns on pins_key as well, so that unpins get here. */
 DEFINE_STATIC_KEY_FALSE(pins_drain_key);
+
+/* Whether that is done in all places, so that no unpin is missed from now on */
+static bool pins_drain_ready;
+
+/* When the last drain has ended, in jiffies */
+static unsigned long pins_drain_last;
 
 static unsigned int pins_drain_max_us = 200 * USEC_PER_MSEC;
 
@@ -178,9 +187,36 @@ static void pins_wake_all(void)
 		pins_wake_queue(&pins_waitqueues[i]);
 }
 
+/* The drain that page frames belong to. RCU read side. */
+static struct pins_drain *pins_drain_at(unsigned long start, unsigned long end)
+{
+	struct pins_drain *drain;
+
+	list_for_each_entry_rcu(drain, &pins_drains, list)
+		if (start < drain->end_pfn && end > drain->start_pfn &&
+		    !READ_ONCE(drain->over))
+			return drain;
+	return NULL;
+}
+
+static struct pins_drain *pins_drain_of(struct folio *folio)
+{
+	unsigned long start = folio_pfn(folio);
+
+	return pins_drain_at(start, start + folio_nr_pages(folio));
+}
+
 /* A folio has lost pins, or its contents; a full barrier has followed. */
 void __pins_wake(unsigned long pfn)
 {
+	bool draining;
+
+	/* The gate stands for other memory, too. Large folios may begin before. */
+	rcu_read_lock();
+	draining = pins_drain_at(pfn, pfn + 512);
+	rcu_read_unlock();
+	if (!draining)
+		return;
 	pins_wake_queue(pins_waitqueue(pfn));
 	pins_wake_queue(&pins_waitqueues[PINS_ISOLATORS]);
 }
@@ -191,43 +227,56 @@ void __pins_folio_moved(struct folio *folio)
 	__pins_wake(folio_pfn(folio));
 }
 
-static int pins_wait_enter(struct pins_waitqueue *queue)
+/* One who is about to decide whether to sleep */
+struct pins_sleeper {
+	struct pins_waitqueue *queue;
+	int seq;
+	bool ready;
+};
+
+static void pins_wait_enter(struct pins_sleeper *sleeper, struct pins_waitqueue *queue)
 {
+	sleeper->queue = queue;
 	atomic_inc(&queue->waiters);
 	smp_mb__after_atomic(); /* see struct pins_waitqueue */
-	return atomic_read(&queue->seq);
+	sleeper->seq = atomic_read(&queue->seq);
+	/* Pairs with the worker's release: unpins from here on wake. */
+	sleeper->ready = smp_load_acquire(&pins_drain_ready);
 }
 
-static void pins_wait_leave(struct pins_waitqueue *queue)
+static void pins_wait_leave(struct pins_sleeper *sleeper)
 {
-	atomic_dec(&queue->waiters);
+	atomic_dec(&sleeper->queue->waiters);
 }
 
 /*
- * Sleep until something has happened since @seq.
+ * Sleep until something has happened since pins_wait_enter(), or perhaps has.
  * Return: 0, -ETIME at @deadline, or -EINTR.
  */
-static int pins_sleep(struct pins_waitqueue *queue, int seq, ktime_t deadline,
+static int pins_sleep(struct pins_sleeper *sleeper, ktime_t deadline,
 		      unsigned int state)
 {
-	ktime_t *expires = deadline == KTIME_MAX ? NULL : &deadline;
+	ktime_t wake = deadline;
 	DEFINE_WAIT(wait);
 	int ret = 0;
 
+	if (!sleeper->ready)
+		wake = min(wake, ktime_add_ms(ktime_get(), 1));
 	for (;;) {
-		prepare_to_wait(&queue->wait, &wait, state);
-		if (atomic_read(&queue->seq) != seq)
+		prepare_to_wait(&sleeper->queue->wait, &wait, state);
+		if (atomic_read(&sleeper->queue->seq) != sleeper->seq)
 			break;
 		if (signal_pending_state(state, current)) {
 			ret = -EINTR;
 			break;
 		}
-		if (!schedule_hrtimeout(expires, HRTIMER_MODE_ABS)) {
-			ret = -ETIME;
+		if (!schedule_hrtimeout(wake == KTIME_MAX ? NULL : &wake,
+					HRTIMER_MODE_ABS)) {
+			ret = wake == deadline ? -ETIME : 0;
 			break;
 		}
 	}
-	finish_wait(&queue->wait, &wait);
+	finish_wait(&sleeper->queue->wait, &wait);
 	return ret;
 }
 
@@ -264,41 +313,37 @@ static enum pins_obstacle pins_obstacle(unsigned long *pfn)
 	return ret;
 }
 
-static struct pins_drain *pins_drain_of(struct folio *folio)
-{
-	unsigned long start = folio_pfn(folio);
-	unsigned long end = start + folio_nr_pages(folio);
-	struct pins_drain *drain;
-
-	list_for_each_entry_rcu(drain, &pins_drains, list)
-		if (start < drain->end_pfn && end > drain->start_pfn &&
-		    !READ_ONCE(drain->over))
-			return drain;
-	return NULL;
-}
-
 /*
  * Turning a static key on waits for all CPUs, and needs locks that an isolator
  * might not be allowed to take: that is left to a worker. Until it is done, pins
  * come through as they do without us.
  */
+static void pins_drain_update(struct work_struct *work);
+static DECLARE_DELAYED_WORK(pins_drain_work, pins_drain_update);
+
 static void pins_drain_update(struct work_struct *work)
 {
-	bool drain = !list_empty(&pins_drains);
+	unsigned long until = READ_ONCE(pins_drain_last) + HZ;
 
-	if (drain == static_key_enabled(&pins_drain_key))
-		return;
-	if (drain) {
-		/* Unpins look here before anybody waits for them. */
+	if (!list_empty(&pins_drains)) {
+		if (pins_drain_ready)
+			return;
 		static_branch_inc(&pins_key);
 		static_branch_enable(&pins_drain_key);
-	} else {
+		/* Pairs with pins_wait_enter() */
+		smp_store_release(&pins_drain_ready, true);
+	} else if (pins_drain_ready) {
+		/* The next one may follow closely. */
+		if (time_before(jiffies, until)) {
+			queue_delayed_work(system_wq, &pins_drain_work, HZ);
+			return;
+		}
+		/* A drain that begins now has us run again. */
+		WRITE_ONCE(pins_drain_ready, false);
 		static_branch_disable(&pins_drain_key);
 		static_branch_dec(&pins_key);
 	}
 }
-
-static DECLARE_DELAYED_WORK(pins_drain_work, pins_drain_update);
 
 /* Have unpins in the range look further than at the gate. */
 static void pins_drain_gates(struct pins_drain *drain, int count)
@@ -339,8 +384,7 @@ struct pins_drain *pins_drain_begin(unsigned long start_pfn,
 	list_add_rcu(&drain->list, &pins_drains);
 	spin_unlock(&pins_drains_lock);
 
-	if (!static_key_enabled(&pins_drain_key))
-		mod_delayed_work(system_wq, &pins_drain_work, 0);
+	mod_delayed_work(system_wq, &pins_drain_work, 0);
 	return drain;
 }
 
@@ -364,32 +408,82 @@ void pins_drain_end(struct pins_drain *drain)
 	pins_drain_gates(drain, -1);
 	kfree_rcu(drain, rcu);
 
-	/* The next one may follow closely. */
-	mod_delayed_work(system_wq, &pins_drain_work, HZ);
+	WRITE_ONCE(pins_drain_last, jiffies);
+	queue_delayed_work(system_wq, &pins_drain_work, HZ);
 }
 
 /* Where a folio goes, if that needs no reclaim */
 static struct folio *pins_target(struct folio *folio, unsigned long unused)
 {
-	gfp_t gfp = GFP_HIGHUSER_MOVABLE & ~__GFP_DIRECT_RECLAIM;
+	gfp_t gfp = (GFP_USER | __GFP_MOVABLE | __GFP_NOWARN) & ~__GFP_DIRECT_RECLAIM;
+	int zidx = folio_zonenum(folio);
 
-	if (folio_test_large(folio))
-		gfp = GFP_TRANSHUGE_LIGHT;
-	return __folio_alloc(gfp | __GFP_NOWARN, folio_order(folio), folio_nid(folio),
-			     NULL);
+	/* As alloc_migration_target() */
+	if (is_highmem_idx(zidx) || zidx == ZONE_MOVABLE)
+		gfp |= __GFP_HIGHMEM;
+	return __folio_alloc(gfp, folio_order(folio), folio_nid(folio), NULL);
 }
 
-/* Move isolated folios out, without waiting. Return whether any was. */
+/* migrate_pages() splits large folios for which it gets none: there is one. */
+static struct folio *pins_large_target(struct folio *folio, unsigned long target)
+{
+	return xchg((struct folio **)target, NULL);
+}
+
+static void pins_large_unused(struct folio *folio, unsigned long target)
+{
+	*(struct folio **)target = folio;
+}
+
+static unsigned int pins_move_large(struct folio *folio)
+{
+	struct folio *target = pins_target(folio, 0);
+	unsigned int moved = 0;
+	LIST_HEAD(list);
+
+	list_move(&folio->lru, &list);
+	if (target)
+		migrate_pages(&list, pins_large_target, pins_large_unused,
+			      (unsigned long)&target, MIGRATE_ASYNC, MR_CONTIG_RANGE,
+			      &moved);
+	if (target)
+		folio_put(target);
+	putback_movable_pages(&list);
+	return moved;
+}
+
+/*
+ * Move isolated folios out as far as that needs no waiting, for locks, writeback or
+ * reclaim. Return whether any was.
+ */
 static bool pins_move(struct list_head *folios)
 {
-	unsigned int moved = 0;
+	unsigned int moved = 0, small = 0;
+	struct folio *folio, *next;
 
-	if (list_empty(folios))
-		return false;
-	migrate_pages(folios, pins_target, NULL, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE,
-		      &moved);
+	list_for_each_entry_safe(folio, next, folios, lru)
+		if (folio_test_large(folio))
+			moved += pins_move_large(folio);
+	if (!list_empty(folios))
+		migrate_pages(folios, pins_target, NULL, 0, MIGRATE_ASYNC,
+			      MR_CONTIG_RANGE, &small);
 	putback_movable_pages(folios);
-	return moved;
+	/* Others may have found them neither pinned nor where they can be had. */
+	pins_wake_all();
+	return moved + small;
+}
+
+/* Isolate a folio that is not pinned any more, to move it. */
+static void pins_isolate(unsigned long pfn, struct list_head *folios)
+{
+	struct folio *folio = pfn_folio(pfn);
+
+	if (!folio_try_get(folio))
+		return;
+	/* Huge pages come from pools: their isolator knows what to do. */
+	if (pfn_folio(pfn) == folio && !folio_test_hugetlb(folio))
+		isolate_folio_to_list(folio, folios);
+	folio_put(folio);
 }
 
 /* Pinned folios that an isolator waits for at a time */
@@ -428,19 +522,19 @@ static int pins_drain_find(struct pins_drain *drain, unsigned long *pfns)
  * Wait until none of them is pinned any more. Each is moved as soon as that is so,
  * because it may be pinned again at once by those who do not wait.
  */
-static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int nr)
+static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int nr,
+			     ktime_t deadline)
 {
 	unsigned int state = drain->offline ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
-	struct pins_waitqueue *queue = &pins_waitqueues[PINS_ISOLATORS];
 	int ret = 0;
 
 	while (nr && !ret) {
-		int seq = pins_wait_enter(queue), i, left = 0;
-		ktime_t deadline = drain->deadline;
+		struct pins_sleeper sleeper;
 		LIST_HEAD(folios);
+		int i, left = 0;
 
+		pins_wait_enter(&sleeper, &pins_waitqueues[PINS_ISOLATORS]);
 		for (i = 0; i < nr; i++) {
-			struct folio *folio = pfn_folio(pfns[i]);
 			unsigned long next = pfns[i];
 
 			switch (pins_obstacle(&next)) {
@@ -451,35 +545,38 @@ static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int 
 				ret = -EBUSY;
 				break;
 			case PINS_READY:
-				if (!folio_try_get(folio))
-					break;
-				if (!folio_test_hugetlb(folio))
-					isolate_folio_to_list(folio, &folios);
-				folio_put(folio);
+				/* If it cannot be moved, the next try finds it. */
+				pins_isolate(pfns[i], &folios);
 				break;
 			default:
 				break;
 			}
 		}
-		/* What could not be moved is found again at the next try. */
-		pins_move(&folios);
 		nr = left;
-		if (nr && !ret) {
-			/* Until then unpins do not wake anybody. */
-			if (!static_branch_likely(&pins_drain_key))
-				deadline = min(deadline, ktime_add_ms(ktime_get(), 1));
-			ret = pins_sleep(queue, seq, deadline, state);
-			if (ret == -ETIME && ktime_before(ktime_get(), drain->deadline))
-				ret = 0;
-		}
-		pins_wait_leave(queue);
+		if (!list_empty(&folios))
+			pins_move(&folios);
+		else if (nr && !ret)
+			ret = pins_sleep(&sleeper, deadline, state);
+		pins_wait_leave(&sleeper);
 	}
 	return ret;
+}
+
+/* Nothing more is to be hoped for: let everybody pass. */
+static bool pins_drain_give_up(struct pins_drain *drain)
+{
+	WRITE_ONCE(drain->over, true);
+	pins_wake_all();
+	return false;
 }
 
 /**
  * pins_drain_wait() - wait for pins in a range that could not be emptied
  * @drain: what pins_drain_begin() returned
+ *
+ * Who has waited in vain does not wait again for four times as long, so that many
+ * attempts of one allocation at different places, each with pins that are not going
+ * to go, take a quarter longer at most.
  *
  * Context: process context, sleeps up to vm.pins_drain_max_us; no folio locks or
  * migration entries may be held, and nothing that those need who release pins.
@@ -487,45 +584,48 @@ static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int 
  */
 bool pins_drain_wait(struct pins_drain *drain)
 {
-	unsigned int max_us = READ_ONCE(pins_drain_max_us);
-	bool waited = false;
+	u64 max = (u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC;
+	ktime_t now = ktime_get();
 	unsigned long *pfns;
-	int ret;
+	int ret = -ETIME;
 
 	if (!drain || drain->over)
 		return false;
-	if (!drain->deadline)
-		drain->deadline = ktime_add_us(ktime_get(), max_us);
+	if (drain->waited >= max || now < current->pins_no_drain)
+		return pins_drain_give_up(drain);
 
 	/* What requests are moving is neither pinned nor where it can be found. */
-	if (max_us && atomic_read(&pins_moving)) {
+	if (atomic_read(&pins_moving))
 		wait_var_event_timeout(&pins_moving, !atomic_read(&pins_moving),
-				       msecs_to_jiffies(10));
-		waited = true;
+				       msecs_to_jiffies(1));
+
+	pfns = kvmalloc_array(PINS_DRAIN_BATCH, sizeof(*pfns), GFP_KERNEL);
+	if (pfns) {
+		ret = pins_drain_find(drain, pfns);
+		if (ret > 0) {
+			drain->idle = 0;
+			ret = pins_drain_folios(drain, pfns, ret,
+						ktime_add_ns(now, max - drain->waited));
+		} else if (!ret && !drain->idle) {
+			/* It may have gone just before we looked. */
+			drain->idle = now;
+		} else if (!ret) {
+			ret = drain->offline && ktime_sub(now, drain->idle) < max ?
+			      0 : -EBUSY;
+		}
+		kvfree(pfns);
 	}
 
-	pfns = max_us ? kvmalloc_array(PINS_DRAIN_BATCH, sizeof(*pfns), GFP_KERNEL) : NULL;
-	ret = pfns ? pins_drain_find(drain, pfns) : -ENOMEM;
-	if (ret > 0) {
-		waited = true;
-		ret = pins_drain_folios(drain, pfns, ret);
-	}
-	kvfree(pfns);
-
-	if (ret || ktime_after(ktime_get(), drain->deadline)) {
-		WRITE_ONCE(drain->over, true);
-		pins_wake_all();
-		return false;
-	}
+	drain->waited += ktime_to_ns(ktime_sub(ktime_get(), now));
+	if (ret == -ETIME)
+		current->pins_no_drain = ktime_add_ns(now, 4 * max);
+	if (ret)
+		return pins_drain_give_up(drain);
 	/* Offline goes on until it has all, or is interrupted: it may wait anew. */
-	if (waited && drain->offline)
-		drain->deadline = 0;
+	if (drain->offline)
+		drain->waited = 0;
 	/* Those who wait may find that they can move their folio now. */
 	pins_wake_all();
-	/* What was in the way may have gone just before we looked. */
-	if (!waited && drain->retried)
-		return false;
-	drain->retried = !waited;
 	return true;
 }
 
@@ -586,6 +686,7 @@ bool __pins_held_up(struct folio *folio)
  */
 struct pins_held_up {
 	struct list_head folios;
+	unsigned long nr_pages;
 	unsigned long blocked[16];
 	unsigned int nr_blocked;
 	bool any;
@@ -594,9 +695,20 @@ struct pins_held_up {
 	u64 left;
 };
 
+/*
+ * How many pages to move at a time, so that it takes no longer than the request may
+ * wait: some 4 us for each, and as much again to pin them anew.
+ */
+static unsigned long pins_move_most(u64 left)
+{
+	if (left == KTIME_MAX)
+		return ULONG_MAX;
+	return max(div_u64(left, 8 * NSEC_PER_USEC), 32ULL);
+}
+
 static void pins_blocked(struct pins_held_up *held, unsigned long pfn)
 {
-	/* There are others after the next try. */
+	/* The others turn up at the next try. */
 	if (held->nr_blocked < ARRAY_SIZE(held->blocked))
 		held->blocked[held->nr_blocked++] = pfn;
 }
@@ -624,6 +736,8 @@ static void pins_collect(struct pins_held_up *held, struct page **pages, long nr
 		struct pins_run run = pins_iter_run(&it);
 
 		it.pos += run.n;
+		if (!(it.pos % 1024))
+			cond_resched();
 		if (!pins_run_pinned(&run))
 			continue;
 		rcu_read_lock();
@@ -640,8 +754,13 @@ static void pins_collect(struct pins_held_up *held, struct page **pages, long nr
 		}
 		/* Huge pages come from pools: their isolator knows what to do. */
 		if (folio_test_hugetlb(run.folio) ||
-		    !isolate_folio_to_list(run.folio, &held->folios))
+		    !isolate_folio_to_list(run.folio, &held->folios)) {
 			pins_blocked(held, folio_pfn(run.folio));
+			continue;
+		}
+		held->nr_pages += run_nr_pages(&run);
+		if (held->nr_pages >= pins_move_most(held->left))
+			break;
 	}
 }
 
@@ -664,84 +783,79 @@ static bool pins_move_unpinned(struct pins_held_up *held)
 	return moved;
 }
 
-/*
- * Wait for the folios that could not be moved. Sleeping on one after the other
- * is enough, all of them are needed.
- */
-static int pins_wait_blocked(struct pins_held_up *held, int first_seq, bool moved,
-			     ktime_t deadline, unsigned int state)
+static bool pins_draining(unsigned long pfn)
 {
-	unsigned int i;
-	int ret = 0;
-
-	for (i = 0; i < held->nr_blocked && !ret; i++) {
-		unsigned long pfn = held->blocked[i], next = pfn;
-		struct pins_waitqueue *queue = pins_waitqueue(pfn);
-		int seq = pins_wait_enter(queue);
-		enum pins_obstacle obstacle = pins_obstacle(&next);
-
-		if (obstacle == PINS_SHORT || obstacle == PINS_BUSY) {
-			ret = pins_sleep(queue, seq, deadline, state);
-			moved = true;
-		}
-		pins_wait_leave(queue);
-	}
-	/* It can be moved, but not by us. */
-	if (!moved && !ret)
-		ret = pins_sleep(pins_waitqueue(held->first), first_seq, deadline,
-				 state);
-	return ret;
-}
-
-static bool pins_draining(u64 epoch)
-{
-	struct pins_drain *drain;
-	bool ret = false;
+	bool ret;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(drain, &pins_drains, list)
-		if (drain->epoch == epoch && !READ_ONCE(drain->over))
-			ret = true;
+	ret = pins_drain_at(pfn, pfn + 1);
 	rcu_read_unlock();
 	return ret;
 }
 
-/* Have the folios moved out, or wait until something has happened to them. */
+/*
+ * Wait while a folio is pinned or being moved by somebody else; or, if it is @stuck,
+ * while it is where it is, though nobody has pinned it.
+ */
+static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
+			   unsigned int state)
+{
+	enum pins_obstacle obstacle;
+	struct pins_sleeper sleeper;
+	unsigned long next;
+	int ret = 0;
+
+	do {
+		next = pfn;
+		pins_wait_enter(&sleeper, pins_waitqueue(pfn));
+		/* If the drain ends after this, it wakes us: we are registered. */
+		obstacle = pins_draining(pfn) ? pins_obstacle(&next) : PINS_GONE;
+		if (obstacle == PINS_READY && !stuck)
+			obstacle = PINS_GONE;
+		if (obstacle != PINS_GONE && obstacle != PINS_LONG)
+			ret = pins_sleep(&sleeper, deadline, state);
+		pins_wait_leave(&sleeper);
+	} while (!ret && !stuck && (obstacle == PINS_SHORT || obstacle == PINS_BUSY));
+	return ret;
+}
+
+/* Have the folios moved out, and wait for those that others hold. */
 static int pins_make_way(struct pins_wait *wait, struct pins_held_up *held,
 			 ktime_t deadline, unsigned int state)
 {
-	struct pins_waitqueue *queue = pins_waitqueue(held->first);
-	int seq = pins_wait_enter(queue), err = 0;
 	bool moved = pins_move_unpinned(held);
+	unsigned int i;
+	int ret = 0;
 
-	if (moved)
-		pins_wake_all();
-	if (!held->left)
+	if (!held->left) {
 		wait->pass = !moved;
-	/* If it ends after this, it wakes us: we are registered. */
-	else if (pins_draining(held->epoch))
-		err = pins_wait_blocked(held, seq, moved, deadline, state);
-	pins_wait_leave(queue);
-	return err;
+		return 0;
+	}
+	/* One after the other is enough, all of them are needed. */
+	for (i = 0; i < held->nr_blocked && !ret; i++)
+		ret = pins_wait_folio(held->blocked[i], false, deadline, state);
+	/* It could be moved, but not by us, for want of memory perhaps. */
+	if (!moved && !held->nr_blocked)
+		ret = pins_wait_folio(held->first, true, deadline, state);
+	return ret;
 }
 
-/* The current task, and its request, have waited that long. */
+/* The current task, and its request, have waited up to now. */
 static void pins_account_wait(struct pins_wait *wait, struct pins_held_up *held,
-			      struct pins_cgroup *pins, u64 ns, bool timed_out)
+			      struct pins_cgroup *pins, bool timed_out)
 {
-	u64 before = div_u64(wait->waited, NSEC_PER_USEC);
-	bool first = !wait->waited;
+	u64 before = wait->waited;
 
+	wait->waited = ktime_to_ns(ktime_sub(ktime_get(), wait->start));
 	if (held->epoch > current->pins_epoch) {
 		current->pins_epoch = held->epoch;
 		current->pins_waited = 0;
 	}
-	current->pins_waited += ns;
-	wait->waited += ns;
+	current->pins_waited += wait->waited - before;
 	if (pins)
-		pins_cgroup_waited(pins, first,
-				   div_u64(wait->waited, NSEC_PER_USEC) - before,
-				   timed_out);
+		pins_cgroup_waited(pins, !before,
+				   div_u64(wait->waited, NSEC_PER_USEC) -
+				   div_u64(before, NSEC_PER_USEC), timed_out);
 }
 
 /**
@@ -752,6 +866,9 @@ static void pins_account_wait(struct pins_wait *wait, struct pins_held_up *held,
  * @nr: how many, or an error; replaced by -EINTR if that is why the wait ended
  * @locked: whether mmap_lock is held; it is not after a wait
  * @flags: FOLL_ flags
+ *
+ * What counts as waiting is the time since the request was held up first, also if
+ * it was spent on moving folios, or on pinning them anew.
  *
  * Context: process context, sleeps up to pins.wait.max of the task's cgroup.
  * Return: whether to start over. Then nothing is pinned.
@@ -765,22 +882,24 @@ bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages
 	unsigned int has_to = FOLL_PIN | FOLL_UNLOCKABLE;
 	struct pins_cgroup *pins;
 	unsigned long pflags;
-	ktime_t start;
+	ktime_t now;
 	u64 cgroup;
-	u64 ns;
 	int err;
 
 	if (*nr <= 0 || wait->pass ||
 	    (flags & (has_to | FOLL_NOWAIT | FOLL_NOFAULT)) != has_to)
 		return false;
-	start = ktime_get();
-	pins_collect(&held, pages, *nr, wait->waited);
+	now = ktime_get();
+	pins_collect(&held, pages, *nr,
+		     wait->start ? ktime_to_ns(ktime_sub(now, wait->start)) : 0);
 	if (likely(!held.any))
 		return false;
 	if (!held.left && list_empty(&held.folios)) {
 		pins_moving_end();
 		return false;
 	}
+	if (!wait->start)
+		wait->start = now;
 
 	unpin_user_pages(pages, *nr);
 	if (*locked) {
@@ -792,14 +911,12 @@ bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages
 	cgroup = pins ? pins_cgroup_ino(pins_cgroup_id(pins)) : 0;
 	trace_pins_wait_begin(cgroup, held.first, held.left);
 	psi_memstall_enter(&pflags);
-	err = pins_make_way(wait, &held, ktime_add_safe(start, held.left), state);
+	err = pins_make_way(wait, &held, ktime_add_safe(now, held.left), state);
 	psi_memstall_leave(&pflags);
-
-	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
-	pins_account_wait(wait, &held, pins, ns, err == -ETIME);
-	trace_pins_wait_end(cgroup, held.first, ns);
+	pins_account_wait(wait, &held, pins, err == -ETIME);
+	trace_pins_wait_end(cgroup, held.first, wait->waited);
 	if (err == -ETIME)
-		trace_pins_wait_timeout(cgroup, held.first, ns);
+		trace_pins_wait_timeout(cgroup, held.first, wait->waited);
 	if (pins)
 		put_pins_cgroup(pins);
 

@@ -121,6 +121,7 @@ static inline void smp_mb(void)
 #define smp_load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 
 typedef struct { s64 counter; } atomic64_t;
+typedef s64 ktime_t;
 
 #define ATOMIC_INIT(i)	{ (i) }
 #define ATOMIC_LONG_INIT(i) { (i) }

@@ -820,7 +820,7 @@ static void __noreturn fuse_serve(int fd, struct baton *asked, struct baton *go_
 			fuse_reply(fd, &req.in, 0, buf, PAGE_SIZE);
 			break;
 		default:
-			fuse_reply(fd, &req.in, -ENOSYS, NULL, 0);
+			fuse_reply(fd, &req.in, -EOPNOTSUPP, NULL, 0);
 		}
 	}
 	_exit(0);
