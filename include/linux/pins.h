@@ -225,7 +225,8 @@ struct pins_drain *pins_drain_begin(unsigned long start_pfn,
 bool pins_drain_wait(struct pins_drain *drain);
 void pins_drain_end(struct pins_drain *drain);
 
-bool __pins_held_up(struct folio *folio);
+bool __pins_held_up(struct page **pages, unsigned long nr, unsigned long wanted,
+		    unsigned int flags);
 bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
 	       long *nr, int *locked, unsigned int flags);
 void __pins_folio_moved(struct folio *folio);
@@ -242,16 +243,20 @@ static __always_inline bool pins_may_wait(void)
 }
 
 /**
- * pins_held_up() - is a folio being moved, so that it had better not be pinned?
- * @folio: the folio, to which the caller has a reference
+ * pins_held_up() - may a request that the fast path has pinned have to wait?
+ * @pages: the pages that were pinned
+ * @nr: how many
+ * @wanted: how many are to be
  * @flags: FOLL_ flags
  *
- * Context: any but NMI.
- * Return: whether GUP has to take the slow path, where pins_wait() waits.
+ * Context: process context.
+ * Return: whether it has to be given back and start over in the slow path, where
+ * pins_wait() waits.
  */
-static __always_inline bool pins_held_up(struct folio *folio, unsigned int flags)
+static __always_inline bool pins_held_up(struct page **pages, unsigned long nr,
+					 unsigned long wanted, unsigned int flags)
 {
-	return pins_may_wait() && !(flags & FOLL_NOFAULT) && __pins_held_up(folio);
+	return pins_may_wait() && __pins_held_up(pages, nr, wanted, flags);
 }
 
 /**
@@ -288,7 +293,8 @@ static inline bool pins_may_wait(void)
 	return false;
 }
 
-static inline bool pins_held_up(struct folio *folio, unsigned int flags)
+static inline bool pins_held_up(struct page **pages, unsigned long nr,
+				unsigned long wanted, unsigned int flags)
 {
 	return false;
 }

@@ -629,12 +629,6 @@ bool pins_drain_wait(struct pins_drain *drain)
 	return true;
 }
 
-/* Can a folio be moved at once, which costs a request little? */
-static bool pins_movable(struct folio *folio)
-{
-	return folio_test_lru(folio) && !folio_maybe_dma_pinned(folio);
-}
-
 /*
  * Is a folio to be left alone, at first, by a request of the current task that has
  * waited so long? If so, *@left is how long it may go on waiting, in ns. That is
@@ -644,39 +638,55 @@ static bool pins_movable(struct folio *folio)
  */
 static bool pins_hold_up(struct folio *folio, u64 waited, u64 *left, u64 *epoch)
 {
-	struct pins_drain *drain;
+	struct pins_drain *drain = pins_drain_of(folio);
 	u64 max;
 
-	*left = 0;
-	drain = pins_drain_of(folio);
 	if (likely(!drain))
 		return false;
 	max = pins_cgroup_wait_max();
-	/* Is it too late, or will it not be moved anyway? */
-	if (!max || (max != PINS_WAIT_MAX && waited >= max * NSEC_PER_USEC) ||
-	    pins_map_recorded(folio))
+	/* With a record, it will not be moved anyway. */
+	if (!max || pins_map_recorded(folio))
 		return false;
 	*epoch = drain->epoch;
-	if (max == PINS_WAIT_MAX) {
-		*left = KTIME_MAX;
+	*left = KTIME_MAX;
+	if (max == PINS_WAIT_MAX)
 		return true;
-	}
+
 	max *= NSEC_PER_USEC;
+	if (waited >= max)
+		return false;
 	if (drain->epoch <= current->pins_epoch)
 		waited = max(waited, current->pins_waited);
-	if (max > waited)
-		*left = max - waited;
+	*left = max > waited ? max - waited : 0;
 	return true;
 }
 
-bool __pins_held_up(struct folio *folio)
+/* Has nobody else pinned or isolated the folio of a run that is pinned? */
+static bool pins_movable(const struct pins_run *run)
 {
-	u64 left, epoch;
-	bool ret;
+	return folio_test_lru(run->folio) && pins_folio_pins(run->folio) <= run->n;
+}
 
-	rcu_read_lock();
-	ret = pins_hold_up(folio, 0, &left, &epoch) && (left || pins_movable(folio));
-	rcu_read_unlock();
+bool __pins_held_up(struct page **pages, unsigned long nr, unsigned long wanted,
+		    unsigned int flags)
+{
+	struct pins_iter it = { .pages = pages, .nr = nr };
+	bool ret = nr && nr < wanted;
+	u64 left, epoch;
+
+	if ((flags & (FOLL_PIN | FOLL_NOFAULT)) != FOLL_PIN)
+		return false;
+	while (it.pos < it.nr && !ret) {
+		struct pins_run run = pins_iter_run(&it);
+
+		it.pos += run.n;
+		if (!pins_run_pinned(&run))
+			continue;
+		rcu_read_lock();
+		ret = pins_hold_up(run.folio, 0, &left, &epoch) &&
+		      (left || pins_movable(&run));
+		rcu_read_unlock();
+	}
 	return ret;
 }
 
