@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What pins.wait.max trades: memory management's success for I/O latency."""
 
-from tables import table
+from tables import table, wrap
 
 HOWS = [("baseline", "0", "unpatched"), ("longterm", "0", "FOLL_LONGTERM"),
         ("pins", "0", "wait.max 0"), ("pins", "1000", "wait.max 1 ms"),
@@ -73,34 +73,42 @@ def text(scenes, rows):
 
 
 def plot(scenes, rows):
-    """Success against the latency that it costs, a line for each scene."""
-    points = [r for r in rows if r["phase"] == "spaced" and "inside" in r]
-    if not points:
-        return None
+    """Above, how often memory was had; below, what that costs those who read there."""
     data, plots = [], []
     for i, scene in enumerate(scenes):
-        mine = [r for r in points if r["scene"] == scene]
-        if not mine:
-            continue
+        mine = {r["how"]: r for r in rows if (r["scene"], r["phase"]) == (scene, "spaced")}
         data.append(f"$scene{i} << END")
-        for r in mine:
-            label = r["how"] if i == 0 or r["kernel"] != "pins" else ""
-            data.append(f'{r["inside"]["p99"] / 1000:.3f} '
-                        f'{100 * r["taken"] / r["tries"]:.1f} "{label}"')
+        for x, (_, _, how) in enumerate(HOWS):
+            r = mine.get(how)
+            if not r or "inside" not in r:
+                continue
+            data.append(f'{x + (i - len(scenes) / 2) * 0.1:.2f} '
+                        f'{100 * r["taken"] / r["tries"]:.1f} '
+                        f'{r["inside"]["p50"] / 1000:.3f} {r["inside"]["p99"] / 1000:.3f} '
+                        f'{r["inside"]["max"] / 1000:.3f}')
         data.append("END")
-        n = sum(r["kernel"] != "pins" for r in mine)
-        plots.append(f'$scene{i} using 1:2 every ::{n} with linespoints lc {i + 1} '
-                     f'pt 7 title "{scene}"')
-        plots.append(f'$scene{i} using 1:2 every ::0::{max(n - 1, 0)} with points '
-                     f'lc {i + 1} pt 6 ps 1.5 notitle')
-        plots.append(f'$scene{i} using 1:2:3 with labels offset 0,1 notitle')
-    return "\n".join(data) + """
-set terminal svg noenhanced size 900,560 font "sans-serif,13" background "white"
+        plots.append((f"$scene{i}", f"lc {i + 1} pt 7 lw 2", scene))
+    if not plots:
+        return None
+    tics = ", ".join(f'"{wrap(how, 14)}" {x}' for x, (_, _, how) in enumerate(HOWS))
+    success = ", ".join(f"{name} using 1:2 with points {look} notitle"
+                        for name, look, _ in plots)
+    latency = ", ".join(f'{name} using 1:4:3:5 with yerrorbars {look} title "{scene}"'
+                        for name, look, scene in plots)
+    return "\n".join(data) + f"""
+set terminal svg noenhanced size 900,700 font "sans-serif,13" background "white"
 set output out
-set title "What pins.wait.max trades (circles: the unpatched kernel, FOLL_LONGTERM for direct I/O)"
-set xlabel "99th percentile of the I/O there, in ms; the disk takes 100 ms"
-set ylabel "attempts that succeeded at once, in percent"
-set yrange [-5:112]
-set key outside below
-set offsets graph 0.1, graph 0.1, 0, 0
-plot """ + ", ".join(plots) + "\n"
+set multiplot layout 2,1 title "What pins.wait.max trades: one attempt every 300 ms, a disk of 100 ms"
+set xrange [-0.5:{len(HOWS) - 0.5}]
+set xtics ({tics})
+set grid ytics
+set bmargin 3
+set ylabel "attempts that succeeded, in percent"
+set yrange [-8:108]
+plot {success}
+set ylabel "I/O there in ms: p50, p99 (dot), max"
+set yrange [0:*]
+set key outside below spacing 0.9
+plot {latency}
+unset multiplot
+"""
