@@ -260,8 +260,8 @@ static __always_inline bool pins_held_up(struct page **pages, unsigned long nr,
 }
 
 /**
- * pins_folio_moved() - tell those who wait that a folio has been migrated
- * @folio: where its contents were
+ * pins_folio_moved() - tell those who wait that a folio has been migrated, or not
+ * @folio: where its contents were; it need no longer exist
  *
  * Context: process context.
  */

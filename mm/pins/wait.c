@@ -264,12 +264,17 @@ static int pins_sleep(struct pins_sleeper *sleeper, ktime_t deadline,
 		wake = min(wake, ktime_add_ms(ktime_get(), 1));
 	for (;;) {
 		prepare_to_wait(&sleeper->queue->wait, &wait, state);
-		if (atomic_read(&sleeper->queue->seq) != sleeper->seq)
-			break;
+		/* However often it is woken, it does not miss these. */
 		if (signal_pending_state(state, current)) {
 			ret = -EINTR;
 			break;
 		}
+		if (ktime_get() >= deadline) {
+			ret = -ETIME;
+			break;
+		}
+		if (atomic_read(&sleeper->queue->seq) != sleeper->seq)
+			break;
 		if (!schedule_hrtimeout(wake == KTIME_MAX ? NULL : &wake,
 					HRTIMER_MODE_ABS)) {
 			ret = wake == deadline ? -ETIME : 0;
@@ -324,9 +329,18 @@ static DECLARE_DELAYED_WORK(pins_drain_work, pins_drain_update);
 static void pins_drain_update(struct work_struct *work)
 {
 	unsigned long until = READ_ONCE(pins_drain_last) + HZ;
+	bool was_ready = pins_drain_ready;
+	bool drain;
 
-	if (!list_empty(&pins_drains)) {
-		if (pins_drain_ready)
+	/* A drain that begins later finds it not ready, and has us run again. */
+	spin_lock(&pins_drains_lock);
+	drain = !list_empty(&pins_drains);
+	if (!drain && !time_before(jiffies, until))
+		WRITE_ONCE(pins_drain_ready, false);
+	spin_unlock(&pins_drains_lock);
+
+	if (drain) {
+		if (was_ready)
 			return;
 		static_branch_inc(&pins_key);
 		static_branch_enable(&pins_drain_key);
@@ -334,12 +348,8 @@ static void pins_drain_update(struct work_struct *work)
 		smp_store_release(&pins_drain_ready, true);
 	} else if (pins_drain_ready) {
 		/* The next one may follow closely. */
-		if (time_before(jiffies, until)) {
-			queue_delayed_work(system_wq, &pins_drain_work, HZ);
-			return;
-		}
-		/* A drain that begins now has us run again. */
-		WRITE_ONCE(pins_drain_ready, false);
+		queue_delayed_work(system_wq, &pins_drain_work, HZ);
+	} else if (was_ready) {
 		static_branch_disable(&pins_drain_key);
 		static_branch_dec(&pins_key);
 	}
@@ -392,9 +402,10 @@ struct pins_drain *pins_drain_begin(unsigned long start_pfn,
  * pins_drain_end() - the range is empty, or the attempt has failed
  * @drain: what pins_drain_begin() returned
  *
- * Call it when the range is no longer isolated, or offline.
+ * Call it when the range is no longer isolated; or offline, but before its struct
+ * pages go.
  *
- * Context: process context.
+ * Context: process context, may sleep.
  */
 void pins_drain_end(struct pins_drain *drain)
 {
@@ -406,6 +417,9 @@ void pins_drain_end(struct pins_drain *drain)
 	spin_unlock(&pins_drains_lock);
 	pins_wake_all();
 	pins_drain_gates(drain, -1);
+	/* The memory may go now; whoever waits may be looking at it. */
+	if (drain->offline)
+		synchronize_rcu();
 	kfree_rcu(drain, rcu);
 
 	WRITE_ONCE(pins_drain_last, jiffies);
@@ -424,10 +438,17 @@ static struct folio *pins_target(struct folio *folio, unsigned long unused)
 	return __folio_alloc(gfp, folio_order(folio), folio_nid(folio), NULL);
 }
 
-/* migrate_pages() splits large folios for which it gets none: there is one. */
+/*
+ * migrate_pages() splits large folios for which it gets none: there is one. It may
+ * split them all the same; for the pieces this is none.
+ */
 static struct folio *pins_large_target(struct folio *folio, unsigned long target)
 {
-	return xchg((struct folio **)target, NULL);
+	struct folio **ret = (struct folio **)target;
+
+	if (!*ret || folio_order(*ret) != folio_order(folio))
+		return NULL;
+	return xchg(ret, NULL);
 }
 
 static void pins_large_unused(struct folio *folio, unsigned long target)
@@ -461,6 +482,8 @@ static bool pins_move(struct list_head *folios)
 	unsigned int moved = 0, small = 0;
 	struct folio *folio, *next;
 
+	if (list_empty(folios))
+		return false;
 	list_for_each_entry_safe(folio, next, folios, lru)
 		if (folio_test_large(folio))
 			moved += pins_move_large(folio);
@@ -469,6 +492,7 @@ static bool pins_move(struct list_head *folios)
 			      MR_CONTIG_RANGE, &small);
 	putback_movable_pages(folios);
 	/* Others may have found them neither pinned nor where they can be had. */
+	lru_add_drain();
 	pins_wake_all();
 	return moved + small;
 }
@@ -591,7 +615,8 @@ bool pins_drain_wait(struct pins_drain *drain)
 
 	if (!drain || drain->over)
 		return false;
-	if (drain->waited >= max || now < current->pins_no_drain)
+	if (drain->waited >= max ||
+	    (!drain->offline && now < current->pins_no_drain))
 		return pins_drain_give_up(drain);
 
 	/* What requests are moving is neither pinned nor where it can be found. */
@@ -599,6 +624,8 @@ bool pins_drain_wait(struct pins_drain *drain)
 		wait_var_event_timeout(&pins_moving, !atomic_read(&pins_moving),
 				       msecs_to_jiffies(1));
 
+	/* What was put back waits to get where it can be had. */
+	lru_add_drain();
 	pfns = kvmalloc_array(PINS_DRAIN_BATCH, sizeof(*pfns), GFP_KERNEL);
 	if (pfns) {
 		ret = pins_drain_find(drain, pfns);
@@ -617,7 +644,7 @@ bool pins_drain_wait(struct pins_drain *drain)
 	}
 
 	drain->waited += ktime_to_ns(ktime_sub(ktime_get(), now));
-	if (ret == -ETIME)
+	if (ret == -ETIME && !drain->offline)
 		current->pins_no_drain = ktime_add_ns(now, 4 * max);
 	if (ret)
 		return pins_drain_give_up(drain);
@@ -763,7 +790,7 @@ static void pins_collect(struct pins_held_up *held, struct page **pages, long nr
 			pins_moving_begin();
 		}
 		/* Huge pages come from pools: their isolator knows what to do. */
-		if (folio_test_hugetlb(run.folio) ||
+		if (folio_test_hugetlb(run.folio) || !pins_movable(&run) ||
 		    !isolate_folio_to_list(run.folio, &held->folios)) {
 			pins_blocked(held, folio_pfn(run.folio));
 			continue;
@@ -788,19 +815,10 @@ static bool pins_move_unpinned(struct pins_held_up *held)
 		}
 	}
 	putback_movable_pages(&pinned);
+	lru_add_drain();
 	moved = pins_move(&held->folios);
 	pins_moving_end();
 	return moved;
-}
-
-static bool pins_draining(unsigned long pfn)
-{
-	bool ret;
-
-	rcu_read_lock();
-	ret = pins_drain_at(pfn, pfn + 1);
-	rcu_read_unlock();
-	return ret;
 }
 
 /*
@@ -808,8 +826,10 @@ static bool pins_draining(unsigned long pfn)
  * while it is where it is, though nobody has pinned it.
  */
 static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
-			   unsigned int state)
+			   unsigned int state, bool *slept)
 {
+	/* A large folio may begin before the range. */
+	unsigned long end = pfn + 512;
 	enum pins_obstacle obstacle;
 	struct pins_sleeper sleeper;
 	unsigned long next;
@@ -818,12 +838,19 @@ static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 	do {
 		next = pfn;
 		pins_wait_enter(&sleeper, pins_waitqueue(pfn));
-		/* If the drain ends after this, it wakes us: we are registered. */
-		obstacle = pins_draining(pfn) ? pins_obstacle(&next) : PINS_GONE;
+		/*
+		 * If the drain ends after this, it wakes us: we are registered.
+		 * Until it does, the memory is not gone: see pins_drain_end().
+		 */
+		rcu_read_lock();
+		obstacle = pins_drain_at(pfn, end) ? pins_obstacle(&next) : PINS_GONE;
+		rcu_read_unlock();
 		if (obstacle == PINS_READY && !stuck)
 			obstacle = PINS_GONE;
-		if (obstacle != PINS_GONE && obstacle != PINS_LONG)
+		if (obstacle != PINS_GONE && obstacle != PINS_LONG) {
 			ret = pins_sleep(&sleeper, deadline, state);
+			*slept = true;
+		}
 		pins_wait_leave(&sleeper);
 	} while (!ret && !stuck && (obstacle == PINS_SHORT || obstacle == PINS_BUSY));
 	return ret;
@@ -833,20 +860,21 @@ static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 static int pins_make_way(struct pins_wait *wait, struct pins_held_up *held,
 			 ktime_t deadline, unsigned int state)
 {
-	bool moved = pins_move_unpinned(held);
+	/* To have moved something is as good. */
+	bool slept = pins_move_unpinned(held);
 	unsigned int i;
 	int ret = 0;
 
 	if (!held->left) {
-		wait->pass = !moved;
+		wait->pass = !slept;
 		return 0;
 	}
 	/* One after the other is enough, all of them are needed. */
 	for (i = 0; i < held->nr_blocked && !ret; i++)
-		ret = pins_wait_folio(held->blocked[i], false, deadline, state);
+		ret = pins_wait_folio(held->blocked[i], false, deadline, state, &slept);
 	/* It could be moved, but not by us, for want of memory perhaps. */
-	if (!moved && !held->nr_blocked)
-		ret = pins_wait_folio(held->first, true, deadline, state);
+	if (!slept && !ret)
+		ret = pins_wait_folio(held->first, true, deadline, state, &slept);
 	return ret;
 }
 

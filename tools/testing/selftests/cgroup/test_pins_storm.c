@@ -299,6 +299,19 @@ static void interrupted(int sig)
 {
 }
 
+/*
+ * Splitting by debugfs looks at struct pages that offlining may be taking away
+ * (VM_BUG_ON_PAGE() in split_huge_pages_all()): not at the same time.
+ */
+static int struct_pages = -1;
+
+static void struct_pages_lock(short type)
+{
+	struct flock lock = { .l_type = type };
+
+	check(!fcntl(struct_pages, F_SETLKW, &lock));
+}
+
 static int memory_blocks(int *block, int most)
 {
 	struct dirent *entry;
@@ -331,10 +344,13 @@ static void __noreturn offlining(unsigned int seed)
 	sigaction(SIGALRM, &sa, NULL);
 	while (nr) {
 		i = some(&seed, nr);
+		struct_pages_lock(F_WRLCK);
 		setitimer(ITIMER_REAL, &soon, NULL);
 		if (block_write(block[i], "offline")) {
+			struct_pages_lock(F_UNLCK);
 			count->not_offlined++;
 		} else {
+			struct_pages_lock(F_UNLCK);
 			count->offlined++;
 			usleep(some(&seed, 100000));
 		}
@@ -349,12 +365,13 @@ static void __noreturn offlining(unsigned int seed)
 
 static void __noreturn shaking(unsigned int seed)
 {
+	enum { COMPACT, DROP, SPLIT };
 	static const struct {
 		const char *dir, *file, *text;
 	} shakers[] = {
-		{ "/proc/sys/vm", "compact_memory", "1" },
-		{ "/proc/sys/vm", "drop_caches", "3" },
-		{ "/sys/kernel/debug", "split_huge_pages", "1" },
+		[COMPACT] = { "/proc/sys/vm", "compact_memory", "1" },
+		[DROP] = { "/proc/sys/vm", "drop_caches", "3" },
+		[SPLIT] = { "/sys/kernel/debug", "split_huge_pages", "1" },
 	};
 	const char *dir;
 	int i;
@@ -362,7 +379,11 @@ static void __noreturn shaking(unsigned int seed)
 	for (;;) {
 		i = some(&seed, ARRAY_SIZE(shakers));
 		dir = shakers[i].dir;
+		if (i == SPLIT)
+			struct_pages_lock(F_WRLCK);
 		cg_write(dir, shakers[i].file, (char *)shakers[i].text);
+		if (i == SPLIT)
+			struct_pages_lock(F_UNLCK);
 		count->shakes++;
 		usleep(some(&seed, 1000000));
 	}
@@ -479,6 +500,8 @@ static void storm(void)
 		check_eq(cg_create(cg), 0);
 		free(cg);
 	}
+	struct_pages = memfd_create("struct pages", 0);
+	check(struct_pages >= 0);
 	for (i = 0; i < PINNERS; i++)
 		pinner[i] = start_pinner(i, rand_r(&next));
 	shaker[0] = start(offlining, rand_r(&next));
