@@ -214,7 +214,7 @@ struct pins_wait {
 
 #if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
 
-/* On while memory is being emptied, and for a second longer. */
+/* On while memory is being emptied, and for some seconds longer. */
 DECLARE_STATIC_KEY_FALSE(pins_drain_key);
 
 /* On while some cgroup lets its tasks wait for that. */

@@ -121,8 +121,9 @@ DEFINE_STATIC_KEY_FALSE(pins_drain_key);
 /* Whether that is done in all places, so that no unpin is missed from now on */
 static bool pins_drain_ready;
 
-/* When the last drain has ended, in jiffies */
+/* When the last drain has ended, in jiffies, and how long the next is waited for */
 static unsigned long pins_drain_last;
+#define PINS_DRAIN_LINGER	(5 * HZ)
 
 static unsigned int pins_drain_max_us = 200 * USEC_PER_MSEC;
 
@@ -328,7 +329,7 @@ static DECLARE_DELAYED_WORK(pins_drain_work, pins_drain_update);
 
 static void pins_drain_update(struct work_struct *work)
 {
-	unsigned long until = READ_ONCE(pins_drain_last) + HZ;
+	unsigned long until = READ_ONCE(pins_drain_last) + PINS_DRAIN_LINGER;
 	bool was_ready = pins_drain_ready;
 	bool drain;
 
@@ -348,7 +349,7 @@ static void pins_drain_update(struct work_struct *work)
 		smp_store_release(&pins_drain_ready, true);
 	} else if (pins_drain_ready) {
 		/* The next one may follow closely. */
-		queue_delayed_work(system_wq, &pins_drain_work, HZ);
+		queue_delayed_work(system_wq, &pins_drain_work, PINS_DRAIN_LINGER);
 	} else if (was_ready) {
 		static_branch_disable(&pins_drain_key);
 		static_branch_dec(&pins_key);
@@ -423,7 +424,7 @@ void pins_drain_end(struct pins_drain *drain)
 	kfree_rcu(drain, rcu);
 
 	WRITE_ONCE(pins_drain_last, jiffies);
-	queue_delayed_work(system_wq, &pins_drain_work, HZ);
+	queue_delayed_work(system_wq, &pins_drain_work, PINS_DRAIN_LINGER);
 }
 
 /* Where a folio goes, if that needs no reclaim */

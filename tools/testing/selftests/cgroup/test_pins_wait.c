@@ -918,7 +918,7 @@ static void each_waits_for_the_other(void)
 			check_eq(preadv(disk, i % 2 ? one : other, 2, 0),
 				 2 * PAGE_SIZE);
 	}
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < 10; i++) {
 		if (take(&range))
 			continue;
 		taken++;
@@ -965,7 +965,7 @@ static void crowd(void)
 			check(!madvise(m.addr, m.len, MADV_DONTNEED));
 		}
 	}
-	for (i = 0; i < 10; i++) {
+	for (i = 0; i < 5; i++) {
 		pid = test_fork();
 		if (!pid) {
 			alarm(20);
@@ -980,7 +980,7 @@ static void crowd(void)
 			give_back(&other);
 		}
 	}
-	ksft_print_msg("%d of 20 taken\n", taken);
+	ksft_print_msg("%d of 10 taken\n", taken);
 	check(taken);
 }
 
