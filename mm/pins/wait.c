@@ -37,8 +37,8 @@
  * space to look up the new place of a page in, and moves pages itself.
  *
  * An isolator holds no folio lock and has no migration entries in any page table.
- * It may hold cma_mutex, or mem_hotplug_lock for writing and with it
- * cpu_hotplug_lock, with the LRU caches disabled. GUP takes none of these.
+ * It may hold cma_mutex; or mem_hotplug_lock for writing and cpu_hotplug_lock for
+ * reading, with the LRU caches disabled. GUP takes none of these.
  *
  * - Two tasks wait for each other's earlier pins: in the same call there are none,
  *   they were given back. In bios that are not submitted yet (bio_iov_iter_get_pages()

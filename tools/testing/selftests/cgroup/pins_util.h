@@ -198,6 +198,9 @@ int reap(pid_t pid);
 int fail_setup(void);
 void fail_nth(int fd, int n);
 
+/* A block device that ends each request so many ns later, in a timer's interrupt */
+int slow_disk(long ns);
+
 /* The runner */
 
 struct pins_test {

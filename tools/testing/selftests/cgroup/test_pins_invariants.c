@@ -849,28 +849,13 @@ static void repin_by_all_sources(void)
  */
 static int slow_device(bool soft)
 {
-	static const char dir[] = "/sys/kernel/config/nullb/pins";
-	static char *const setup[][2] = {
-		{ "size", "64" }, { "completion_nsec", "100000000" },
-		{ "irqmode", "2" }, { "power", "1" },
-	};
-	int i, fd;
+	int fd;
 
-	if (soft) {
-		fd = open("/dev/nullb0", O_RDWR | O_DIRECT);
-		if (fd < 0)
-			skip("no /dev/nullb0");
-		return fd;
-	}
-	if (access("/sys/kernel/config/nullb", F_OK))
-		mount("none", "/sys/kernel/config", "configfs", 0, NULL);
-	rmdir(dir);
-	if (mkdir(dir, 0755))
-		skip("no null_blk in configfs: %m");
-	for (i = 0; i < ARRAY_SIZE(setup); i++)
-		check_eq(cg_write(dir, setup[i][0], setup[i][1]), 0);
-	fd = open("/dev/pins", O_RDWR | O_DIRECT);
-	check(fd >= 0);
+	if (!soft)
+		return slow_disk(100000000);
+	fd = open("/dev/nullb0", O_RDWR | O_DIRECT);
+	if (fd < 0)
+		skip("no /dev/nullb0");
 	return fd;
 }
 

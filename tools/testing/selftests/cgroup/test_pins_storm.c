@@ -337,20 +337,21 @@ static int block_write(int block, char *state)
 /* Offlining tries until it succeeds or is interrupted. */
 static void __noreturn offlining(unsigned int seed)
 {
-	struct itimerval soon = { .it_value.tv_sec = 2 };
+	struct itimerval soon = { .it_value.tv_sec = 2 }, never = { };
 	struct sigaction sa = { .sa_handler = interrupted };
-	int block[512], nr = memory_blocks(block, ARRAY_SIZE(block)), i;
+	int block[512], nr = memory_blocks(block, ARRAY_SIZE(block)), i, failed;
 
 	sigaction(SIGALRM, &sa, NULL);
 	while (nr) {
 		i = some(&seed, nr);
 		struct_pages_lock(F_WRLCK);
 		setitimer(ITIMER_REAL, &soon, NULL);
-		if (block_write(block[i], "offline")) {
-			struct_pages_lock(F_UNLCK);
+		failed = block_write(block[i], "offline");
+		setitimer(ITIMER_REAL, &never, NULL);
+		struct_pages_lock(F_UNLCK);
+		if (failed) {
 			count->not_offlined++;
 		} else {
-			struct_pages_lock(F_UNLCK);
 			count->offlined++;
 			usleep(some(&seed, 100000));
 		}

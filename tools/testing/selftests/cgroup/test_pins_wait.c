@@ -40,36 +40,12 @@
 #define VM		"/proc/sys/vm"
 #define CMA		"/sys/kernel/debug/cma"
 #define MEMORY		"/sys/devices/system/memory"
-#define NULLB		"/sys/kernel/config/nullb/pins_wait"
 
 #define MS		1000000L	/* in ns */
 
 /* Longer than anything takes that is not meant to wait for it */
 #define SLOW		(1000 * MS)
 #define PATIENT_US	10000000L
-
-/* The disk */
-
-static int disk_make(long ns)
-{
-	static const char * const setup[][2] = {
-		{ "size", "64" }, { "irqmode", "2" }, { "hw_queue_depth", "512" },
-	};
-	int i, fd;
-
-	if (access("/sys/kernel/config/nullb", F_OK))
-		mount("none", "/sys/kernel/config", "configfs", 0, NULL);
-	rmdir(NULLB);
-	if (mkdir(NULLB, 0755))
-		skip("no null_blk in configfs: %s", strerror(errno));
-	for (i = 0; i < ARRAY_SIZE(setup); i++)
-		check_eq(cg_write(NULLB, setup[i][0], (char *)setup[i][1]), 0);
-	check_eq(cg_write_numeric(NULLB, "completion_nsec", ns), 0);
-	check_eq(cg_write(NULLB, "power", "1"), 0);
-	fd = open("/dev/pins_wait", O_RDWR | O_DIRECT);
-	check(fd >= 0);
-	return fd;
-}
 
 /* Starts to read; it is in flight when this returns. */
 static aio_context_t read_begin(int disk, void *addr, size_t len)
@@ -110,14 +86,6 @@ struct range {
 	char dir[PATH_MAX];
 };
 
-static long number(const char *dir, const char *file)
-{
-	char path[PATH_MAX], text[32];
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	return read_text(path, text, sizeof(text)) > 0 ? strtoul(text, NULL, 0) : -1;
-}
-
 static struct range cma_range(void)
 {
 	struct range r = { .block = -1 };
@@ -128,8 +96,8 @@ static struct range cma_range(void)
 		if (entry->d_name[0] == '.')
 			continue;
 		snprintf(r.dir, sizeof(r.dir), CMA "/%s", entry->d_name);
-		r.pfn = number(r.dir, "base_pfn");
-		r.pages = number(r.dir, "count");
+		r.pfn = cg_read_long(r.dir, "base_pfn");
+		r.pages = cg_read_long(r.dir, "count");
 		closedir(dir);
 		/* In case that a test before has taken it and failed */
 		cg_write_numeric(r.dir, "free", r.pages);
@@ -294,7 +262,7 @@ static void scene(struct range r, int flags, long ns)
 {
 	range = r;
 	patience(PATIENT_US);
-	disk = disk_make(ns);
+	disk = slow_disk(ns);
 	page = memory_of(&range, true, 2 * PAGE_SIZE, flags);
 }
 
