@@ -15,8 +15,37 @@
 #include <linux/types.h>
 
 struct bio_vec;
-
+struct list_head;
 struct pins_drain;
+
+/* Who empties a range of memory */
+enum pins_drain_why {
+	PINS_DRAIN_CONTIG,	/* alloc_contig_range() */
+	PINS_DRAIN_OFFLINE,	/* offlining, which goes on until a signal comes */
+	PINS_DRAIN_STEER,	/* a long-term pin that may not stay there */
+};
+
+/**
+ * struct pins_steer - a long-term request, while its pages move to a better place
+ * @mm: the address space that the pages belong to, NULL if they have none
+ * @tried: whether they were to leave movable pageblocks, which is tried once
+ * @moved: some were moved in this round
+ * @napped: it has waited for somebody who holds a page
+ * @blocked: the first page of a folio that could not be, 0 if there was none
+ * @left: how many pages could not be
+ * @rounds: how often it was tried again
+ * @until: when it gives up unless some are moved, 0 if nothing was in its way yet
+ */
+struct pins_steer {
+	struct mm_struct *mm;
+	bool tried;
+	bool moved;
+	bool napped;
+	unsigned long blocked;
+	unsigned long left;
+	unsigned int rounds;
+	ktime_t until;
+};
 
 #ifdef CONFIG_CGROUP_PINS
 
@@ -66,6 +95,8 @@ long __pins_charge_folios(struct folio **folios, long nr);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
 void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr);
 void __pins_unpinned(struct folio *folio, bool large);
+void __pins_blame_compact(struct folio *folio);
+void __pins_blame_compact_list(struct list_head *folios);
 
 /**
  * pins_charge_pages() - charge long-term pins that were just taken
@@ -154,6 +185,32 @@ static __always_inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs
 	return nr;
 }
 
+void pins_block_changed(struct page *page);
+
+/**
+ * pins_blame_compact() - compaction has found a folio that it cannot move
+ * @folio: the folio; the caller has a reference
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_blame_compact(struct folio *folio)
+{
+	if (pins_enabled())
+		__pins_blame_compact(folio);
+}
+
+/**
+ * pins_blame_compact_list() - the same for folios that compaction has isolated
+ * @folios: the folios
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_blame_compact_list(struct list_head *folios)
+{
+	if (pins_enabled())
+		__pins_blame_compact_list(folios);
+}
+
 /**
  * pins_folio_freed() - forget a folio that goes back to the page allocator
  * @folio: the folio, nobody else has a reference
@@ -194,11 +251,99 @@ static inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs,
 	return 0;
 }
 
+static inline void pins_block_changed(struct page *page)
+{
+}
+
+static inline void pins_blame_compact(struct folio *folio)
+{
+}
+
+static inline void pins_blame_compact_list(struct list_head *folios)
+{
+}
+
 static inline void pins_folio_freed(struct folio *folio)
 {
 }
 
 #endif /* CONFIG_CGROUP_PINS */
+
+#if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MIGRATION)
+
+/* On while some cgroup steers pins out of movable pageblocks. */
+DECLARE_STATIC_KEY_FALSE(pins_steer_key);
+
+bool __pins_misplaced(struct page **pages, unsigned long nr);
+bool pins_stays(struct folio *folio);
+void pins_steered(struct pins_steer *steer, unsigned int moved,
+		  struct list_head *left);
+bool __pins_steer(struct pins_steer *steer, struct page **pages,
+		  struct folio **folios, unsigned long nr, long *ret);
+
+/**
+ * pins_misplaced() - should what the fast path has pinned be moved first?
+ * @pages: the pages that were pinned
+ * @nr: how many
+ * @longterm: whether the pins are FOLL_LONGTERM
+ *
+ * Context: process context.
+ * Return: whether it has to be given back and start over in the slow path, where
+ * pins_steer() moves it.
+ */
+static __always_inline bool pins_misplaced(struct page **pages, unsigned long nr,
+					   bool longterm)
+{
+	return static_branch_unlikely(&pins_steer_key) && longterm &&
+	       __pins_misplaced(pages, nr);
+}
+
+/**
+ * pins_steer() - move the pages of a long-term request, or see what has come of it
+ * @steer: the request
+ * @pages: what was pinned, or
+ * @folios: the same
+ * @nr: how many
+ * @ret: 0 if they were allowed to stay, and are still pinned. Else none is: -EAGAIN
+ *	when they have been moved, or will be with more patience, or an error. That
+ *	is what it is replaced by in the end, -ENOMEM when it took too long.
+ *
+ * Context: process context, sleeps; the caller may hold mmap_lock.
+ * Return: whether to pin them again. Then none is pinned.
+ */
+static __always_inline bool pins_steer(struct pins_steer *steer, struct page **pages,
+				       struct folio **folios, unsigned long nr,
+				       long *ret)
+{
+	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key))
+		return false;
+	return __pins_steer(steer, pages, folios, nr, ret);
+}
+
+#else /* !CONFIG_CGROUP_PINS || !CONFIG_MIGRATION */
+
+static inline bool pins_misplaced(struct page **pages, unsigned long nr, bool longterm)
+{
+	return false;
+}
+
+static inline bool pins_stays(struct folio *folio)
+{
+	return false;
+}
+
+static inline void pins_steered(struct pins_steer *steer, unsigned int moved,
+				struct list_head *left)
+{
+}
+
+static inline bool pins_steer(struct pins_steer *steer, struct page **pages,
+			      struct folio **folios, unsigned long nr, long *ret)
+{
+	return *ret == -EAGAIN;
+}
+
+#endif /* CONFIG_CGROUP_PINS && CONFIG_MIGRATION */
 
 /**
  * struct pins_wait - what a pin request has waited for memory that has to move
@@ -221,7 +366,8 @@ DECLARE_STATIC_KEY_FALSE(pins_drain_key);
 DECLARE_STATIC_KEY_FALSE(pins_wait_key);
 
 struct pins_drain *pins_drain_begin(unsigned long start_pfn,
-				    unsigned long end_pfn, bool offline);
+				    unsigned long end_pfn, enum pins_drain_why why,
+				    gfp_t gfp);
 bool pins_drain_wait(struct pins_drain *drain);
 void pins_drain_end(struct pins_drain *drain);
 
@@ -274,7 +420,8 @@ static __always_inline void pins_folio_moved(struct folio *folio)
 #else /* !CONFIG_CGROUP_PINS || !CONFIG_MEMORY_ISOLATION */
 
 static inline struct pins_drain *
-pins_drain_begin(unsigned long start_pfn, unsigned long end_pfn, bool offline)
+pins_drain_begin(unsigned long start_pfn, unsigned long end_pfn,
+		 enum pins_drain_why why, gfp_t gfp)
 {
 	return NULL;
 }

@@ -27,16 +27,27 @@ enum pins_stat_item {
 
 	/* Held now, whatever the type. */
 	PINS_FOREIGN = NR_PINS_TYPES,
+	PINS_MOVABLE_BLOCK,
 
 	/* Long-term pins ever taken and released. */
 	PINS_PINS,
 	PINS_UNPINS,
 	NR_PINS_DELTAS,
 
+	/* Pages that were moved before they were pinned, and that were to be. */
+	PINS_STEERED_ZONE = NR_PINS_DELTAS,
+	PINS_STEERED_BLOCK,
+	PINS_STEER_FAILED,
+
 	/* Requests that had to wait for memory to be moved, and how they fared. */
-	PINS_WAIT = NR_PINS_DELTAS,
+	PINS_WAIT,
 	PINS_WAIT_USEC,
 	PINS_WAIT_TIMEOUT,
+
+	/* How often memory could not be emptied on account of these pins. */
+	PINS_BLOCKED_CONTIG,
+	PINS_BLOCKED_OFFLINE,
+	PINS_BLOCKED_COMPACT,
 
 	NR_PINS_STATS,
 };
@@ -59,10 +70,12 @@ struct pins_delta {
 
 struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm);
 struct pins_cgroup *get_pins_cgroup_from_current(void);
+struct pins_cgroup *get_pins_cgroup_from_id(u32 id);
 void put_pins_cgroup(struct pins_cgroup *pins);
 
 u32 pins_cgroup_id(struct pins_cgroup *pins);
 u64 pins_cgroup_ino(u32 id);
+int pins_cgroup_path(struct pins_cgroup *pins, char *buf, size_t len);
 bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg);
 
 int pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
@@ -80,9 +93,12 @@ void pins_cgroup_account(struct pins_cgroup *pins,
 struct pins_cgroup *pins_cgroup_from_id(u32 id);
 void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
 void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
-			 bool foreign, unsigned long nr_pages,
+			 bool foreign, bool movable, unsigned long nr_pages,
 			 unsigned long unpins);
+void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
+void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
 
+bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
 u64 pins_cgroup_wait_max(void);
 void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 			bool timed_out);

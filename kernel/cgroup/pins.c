@@ -29,7 +29,8 @@
  *   is no way to, but nothing new is let in until usage has fallen.
  *
  * - A request waits for memory that is being moved no longer than pins.wait.max,
- *   see mm/pins/wait.c.
+ *   see mm/pins/wait.c; and pins.steer says what memory it is moved to itself, see
+ *   mm/pins/steer.c.
  *
  * - A charge stays where it was made until the pins are gone, whichever process
  *   releases them, wherever the task has moved, and also when the cgroup has
@@ -105,6 +106,9 @@ struct pins_cgroup {
 	/* How often this limit refused a request; that, and descendants' */
 	atomic64_t			refused_local;
 	atomic64_t			refused;
+	/* How often its pins kept memory from being emptied; that, and descendants' */
+	atomic64_t			blocked_local;
+	atomic64_t			blocked;
 	struct cgroup_file		events_file;
 	struct cgroup_file		events_local_file;
 
@@ -118,6 +122,9 @@ struct pins_cgroup {
 
 	/* What pins.wait.max was set to: microseconds, or one of the below */
 	unsigned int			wait_max;
+
+	/* Whether pins.steer is "block" */
+	bool				steers_blocks;
 
 	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
 	s64				stat[NR_PINS_STATS];
@@ -136,6 +143,9 @@ static unsigned int sysctl_pins_wait_max_us;
 
 /* On while it is not 0, or that of some cgroup is not */
 DEFINE_STATIC_KEY_FALSE(pins_wait_key);
+
+/* On while some cgroup steers pins out of movable pageblocks */
+DEFINE_STATIC_KEY_FALSE(pins_steer_key);
 
 static struct pins_cgroup *css_pins(struct cgroup_subsys_state *css)
 {
@@ -184,8 +194,8 @@ static int pins_css_online(struct cgroup_subsys_state *css)
 	return css->id >> PINS_CGROUP_ID_BITS ? -ENOSPC : 0;
 }
 
-/* Held while a value that lets somebody wait changes, with pins_wait_key */
-static DEFINE_MUTEX(wait_max_lock);
+/* Held while a value changes, and the static key with it that says whether any is set */
+static DEFINE_MUTEX(policy_lock);
 
 static void update_wait_key(unsigned int old, unsigned int new)
 {
@@ -199,10 +209,21 @@ static void update_wait_key(unsigned int old, unsigned int new)
 
 static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
 {
-	mutex_lock(&wait_max_lock);
+	mutex_lock(&policy_lock);
 	update_wait_key(pins->wait_max, wait_max);
 	WRITE_ONCE(pins->wait_max, wait_max);
-	mutex_unlock(&wait_max_lock);
+	mutex_unlock(&policy_lock);
+}
+
+static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
+{
+	mutex_lock(&policy_lock);
+	if (steers_blocks && !pins->steers_blocks)
+		static_branch_inc(&pins_steer_key);
+	if (!steers_blocks && pins->steers_blocks)
+		static_branch_dec(&pins_steer_key);
+	WRITE_ONCE(pins->steers_blocks, steers_blocks);
+	mutex_unlock(&policy_lock);
 }
 
 static void pins_css_free(struct cgroup_subsys_state *css)
@@ -212,6 +233,7 @@ static void pins_css_free(struct cgroup_subsys_state *css)
 	if (css->parent)
 		static_branch_dec(&pins_key);
 	set_wait_max(pins, WAIT_INHERIT);
+	set_steers_blocks(pins, false);
 	free_percpu(pins->stat_cpu);
 	kfree(pins);
 }
@@ -269,6 +291,25 @@ struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm)
 }
 
 /**
+ * get_pins_cgroup_from_id() - the cgroup that a record is about, to keep it
+ * @id: the number in the record
+ *
+ * Context: any but NMI; the record cannot go meanwhile.
+ * Return: the cgroup, to be released with put_pins_cgroup().
+ */
+struct pins_cgroup *get_pins_cgroup_from_id(u32 id)
+{
+	struct pins_cgroup *pins;
+
+	rcu_read_lock();
+	pins = pins_cgroup_from_id(id);
+	if (pins)
+		css_get(&pins->css);
+	rcu_read_unlock();
+	return pins;
+}
+
+/**
  * put_pins_cgroup() - release what get_pins_cgroup_from_*() returned
  * @pins: the cgroup
  *
@@ -308,6 +349,20 @@ u64 pins_cgroup_ino(u32 id)
 	ino = css ? cgroup_id(css->cgroup) : 0;
 	rcu_read_unlock();
 	return ino;
+}
+
+/**
+ * pins_cgroup_path() - where a cgroup is, or was
+ * @pins: the cgroup
+ * @buf: for its path below the root cgroup; cut off if it is longer
+ * @len: the size of @buf
+ *
+ * Context: any but NMI.
+ * Return: the length of the path, or -E2BIG if it was cut off.
+ */
+int pins_cgroup_path(struct pins_cgroup *pins, char *buf, size_t len)
+{
+	return cgroup_path(pins->css.cgroup, buf, len);
 }
 
 /**
@@ -553,13 +608,14 @@ void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages)
  * @pins: the cgroup
  * @type: what sort of memory it was
  * @foreign: whether it was foreign
+ * @movable: whether it was in movable pageblocks
  * @nr_pages: how many pages of it were uncharged
  * @unpins: how many pins there were
  *
  * Context: any but NMI, RCU read side. @pins may be gone after that.
  */
 void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
-			 bool foreign, unsigned long nr_pages,
+			 bool foreign, bool movable, unsigned long nr_pages,
 			 unsigned long unpins)
 {
 	int cpu = get_cpu(); /* as in pins_cgroup_account() */
@@ -567,12 +623,67 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 	this_cpu_sub(pins->stat_cpu->now[type], nr_pages);
 	if (foreign)
 		this_cpu_sub(pins->stat_cpu->now[PINS_FOREIGN], nr_pages);
+	if (movable)
+		this_cpu_sub(pins->stat_cpu->now[PINS_MOVABLE_BLOCK], nr_pages);
 	this_cpu_add(pins->stat_cpu->now[PINS_UNPINS], unpins);
 	cgroup_rstat_updated(pins->css.cgroup, cpu);
 	put_cpu();
 
 	if (nr_pages)
 		css_put_many(&pins->css, nr_pages);
+}
+
+/**
+ * pins_cgroup_count() - add to a line of pins.stat
+ * @pins: the cgroup
+ * @item: the line
+ * @n: how much, in its unit
+ *
+ * Context: any but NMI.
+ */
+void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n)
+{
+	int cpu = get_cpu(); /* as in pins_cgroup_account() */
+
+	this_cpu_add(pins->stat_cpu->now[item], n);
+	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	put_cpu();
+}
+
+/**
+ * pins_cgroup_blocked() - memory that had to move could not, on account of pins
+ * @pins: the cgroup that holds them
+ * @item: %PINS_BLOCKED_CONTIG or %PINS_BLOCKED_OFFLINE
+ *
+ * Context: process context.
+ */
+void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item)
+{
+	pins_cgroup_count(pins, item, 1);
+	atomic64_inc(&pins->blocked_local);
+	cgroup_file_notify(&pins->events_local_file);
+	for (; pins; pins = limited_parent(pins)) {
+		atomic64_inc(&pins->blocked);
+		cgroup_file_notify(&pins->events_file);
+	}
+}
+
+/**
+ * pins_cgroup_steers_blocks() - are pins to leave movable pageblocks?
+ * @pins: the cgroup that pays for them
+ *
+ * Not if they are going to be refused anyway.
+ *
+ * Context: any.
+ */
+bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
+{
+	if (!READ_ONCE(pins->steers_blocks))
+		return false;
+	for (; pins; pins = limited_parent(pins))
+		if (page_counter_read(&pins->counter) >= READ_ONCE(pins->counter.max))
+			return false;
+	return true;
 }
 
 /**
@@ -692,11 +803,18 @@ static const char * const pins_stat_name[NR_PINS_STATS] = {
 	[PINS_HUGETLB]	= "hugetlb",
 	[PINS_DEVICE]	= "device",
 	[PINS_FOREIGN]	= "foreign",
+	[PINS_MOVABLE_BLOCK] = "movable_block",
 	[PINS_PINS]	= "pins",
 	[PINS_UNPINS]	= "unpins",
+	[PINS_STEERED_ZONE] = "steered_zone",
+	[PINS_STEERED_BLOCK] = "steered_block",
+	[PINS_STEER_FAILED] = "steer_failed",
 	[PINS_WAIT]	= "wait",
 	[PINS_WAIT_USEC] = "wait_usec",
 	[PINS_WAIT_TIMEOUT] = "wait_timeout",
+	[PINS_BLOCKED_CONTIG] = "blocked_contig",
+	[PINS_BLOCKED_OFFLINE] = "blocked_offline",
+	[PINS_BLOCKED_COMPACT] = "blocked_compact",
 };
 
 static int pins_stat_show(struct seq_file *sf, void *v)
@@ -895,11 +1013,34 @@ static ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf,
 	return nbytes;
 }
 
+static int pins_steer_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->steers_blocks) ? "block\n" : "zone\n");
+	return 0;
+}
+
+static ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf,
+				size_t nbytes, loff_t off)
+{
+	bool block;
+
+	buf = strstrip(buf);
+	block = !strcmp(buf, "block");
+	if (!block && strcmp(buf, "zone"))
+		return -EINVAL;
+
+	set_steers_blocks(css_pins(of_css(of)), block);
+	return nbytes;
+}
+
 static int pins_events_show(struct seq_file *sf, void *v)
 {
 	struct pins_cgroup *pins = css_pins(seq_css(sf));
 
 	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&pins->refused));
+	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&pins->blocked));
 	return 0;
 }
 
@@ -908,6 +1049,7 @@ static int pins_events_local_show(struct seq_file *sf, void *v)
 	struct pins_cgroup *pins = css_pins(seq_css(sf));
 
 	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&pins->refused_local));
+	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&pins->blocked_local));
 	return 0;
 }
 
@@ -949,6 +1091,12 @@ static struct cftype pins_files[] = {
 		.seq_show = pins_stat_show,
 	},
 	{
+		.name = "steer",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_steer_show,
+		.write = pins_steer_write,
+	},
+	{
 		.name = "wait.max",
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_wait_max_show,
@@ -963,11 +1111,11 @@ static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
 	unsigned int old;
 	int err;
 
-	mutex_lock(&wait_max_lock);
+	mutex_lock(&policy_lock);
 	old = sysctl_pins_wait_max_us;
 	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
 	update_wait_key(old, sysctl_pins_wait_max_us);
-	mutex_unlock(&wait_max_lock);
+	mutex_unlock(&policy_lock);
 	return err;
 }
 

@@ -8,6 +8,7 @@
 #define _MM_PINS_INTERNAL_H
 
 #include <linux/bvec.h>
+#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/pins.h>
 #include <linux/pins_cgroup.h>
@@ -180,7 +181,52 @@ long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch);
 void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		  struct pins_batch *batch);
 
+/* The most owners of a folio that are told at a time */
+#define PINS_ENTRY_OWNERS	8U
+
+/**
+ * struct pins_entry - a folio with long-term pins
+ * @pfn: its first page
+ * @nr_pages: how many pages it has
+ * @nid: the node that it is on
+ * @type: what sort of memory it is: PINS_ANON, ...
+ * @movable: whether it is in a movable pageblock
+ * @nr: how many cgroups have pinned it
+ * @owner: some of them; those behind the last are NULL
+ */
+struct pins_entry {
+	unsigned long pfn;
+	unsigned long nr_pages;
+	int nid;
+	enum pins_stat_item type;
+	bool movable;
+	unsigned int nr;
+	struct pins_cgroup *owner[PINS_ENTRY_OWNERS];
+};
+
+void pins_map_count(struct folio *folio, enum pins_stat_item item, long n);
+bool pins_map_next(unsigned long pfn, unsigned int skip, struct pins_entry *entry);
+void pins_entry_put(struct pins_entry *entry);
+
+extern const struct file_operations pins_ranges_fops;
+
+unsigned int pins_migrate(struct list_head *folios, new_folio_t target,
+			  unsigned long private, enum migrate_mode mode, int reason);
+
 #ifdef CONFIG_MEMORY_ISOLATION
+
+/* What a page says about whether its folio can be moved */
+enum pins_obstacle {
+	PINS_GONE,	/* it is free */
+	PINS_READY,	/* it can be moved */
+	PINS_BUSY,	/* somebody is moving it, or it waits to get on an LRU list */
+	PINS_SHORT,	/* pinned */
+	PINS_LONG,	/* pinned, and a cgroup is charged for it */
+};
+
+enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next);
+void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline,
+		bool nowarn);
 
 void __pins_wake(unsigned long pfn);
 

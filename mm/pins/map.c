@@ -79,11 +79,16 @@
  */
 
 #include <linux/bitfield.h>
+#include <linux/bitmap.h>
 #include <linux/debugfs.h>
 #include <linux/init.h>
+#include <linux/irq_work.h>
 #include <linux/llist.h>
+#include <linux/memblock.h>
 #include <linux/memcontrol.h>
 #include <linux/memremap.h>
+#include <linux/mmzone.h>
+#include <linux/page-isolation.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
@@ -105,6 +110,7 @@
 #define REC_LIST	BIT_ULL(0)
 #define REC_TYPE	GENMASK_ULL(3, 1)	/* PINS_ANON ... PINS_DEVICE */
 #define REC_FOREIGN	BIT_ULL(4)
+#define REC_MOVABLE	BIT_ULL(5)		/* in a movable pageblock */
 #define REC_ID		GENMASK_ULL(31, 8)	/* the cgroup */
 #define REC_COUNT	GENMASK_ULL(63, 32)	/* its long-term pins */
 
@@ -127,8 +133,9 @@ struct pins_leaf {
 	raw_spinlock_t lock;
 	u8 used;		/* slots that are not 0 */
 	bool queued;		/* in pins_empty_leaves */
-	bool dead;		/* no longer in the map */
-	bool large;		/* in pins_large */
+	bool dead:1;		/* no longer in the map */
+	bool large:1;		/* in pins_large */
+	bool movable:1;		/* in a movable pageblock; unless @large */
 	unsigned long index;
 	union {
 		struct llist_node empty;
@@ -212,6 +219,13 @@ unsigned int pins_folio_pins(struct folio *folio)
 	return folio_pins(folio, folio_test_large(folio));
 }
 
+static struct pins_list *slot_list(u64 slot)
+{
+	if (!(slot & REC_LIST))
+		return NULL;
+	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
+}
+
 static void pins_reap(struct work_struct *work);
 static DECLARE_DELAYED_WORK(pins_reap_work, pins_reap);
 static LLIST_HEAD(pins_empty_leaves);
@@ -287,6 +301,142 @@ static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio
 	}
 }
 
+/*
+ * Is a page where movable memory lives, so that pinning it leaves less for huge
+ * pages? What is isolated is to be emptied, which nothing else can.
+ */
+static bool block_movable(struct page *page)
+{
+	int type = get_pageblock_migratetype(page);
+
+	return (is_migrate_movable(type) || is_migrate_isolate(type)) &&
+	       !is_zone_device_page(page);
+}
+
+/* The same for a folio of the leaf; one that fills its pageblock does no harm. */
+static bool leaf_movable(struct pins_leaf *leaf, struct folio *folio)
+{
+	if (likely(!leaf->large))
+		return leaf->movable;
+	return folio_order(folio) < pageblock_order && block_movable(&folio->page);
+}
+
+/* Count for the cgroup of a record: its pages keep it. Those of tests do not exist. */
+static void rec_count(u64 rec, enum pins_stat_item item, long n)
+{
+	struct pins_cgroup *pins = pins_cgroup_from_id(FIELD_GET(REC_ID, rec));
+
+	if (pins)
+		pins_cgroup_count(pins, item, n);
+}
+
+/* Note whether the folio of a record is in a movable pageblock now. */
+static void rec_set_movable(u64 *rec, struct folio *folio, bool movable)
+{
+	long nr_pages = folio_nr_pages(folio);
+
+	if (!*rec || !(*rec & REC_MOVABLE) == !movable)
+		return;
+	*rec ^= REC_MOVABLE;
+	rec_count(*rec, PINS_MOVABLE_BLOCK, movable ? nr_pages : -nr_pages);
+}
+
+/* Look again at the slots of a leaf for folios from @start to @last. */
+static void leaf_update(struct pins_leaf *leaf, unsigned long start,
+			unsigned long last)
+{
+	unsigned int shift = leaf->large ? PINS_LARGE_ORDER : 0;
+	unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) << shift;
+	unsigned int i = 0, used, j;
+	unsigned long flags;
+
+	rcu_read_lock();
+	do {
+		struct pins_list *list;
+		u64 *slot = &leaf->slot[i];
+
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		if (!leaf->large)
+			leaf->movable = block_movable(pfn_to_page(pfn));
+		list = slot_list(*slot);
+		if (*slot && pfn >= start && pfn <= last) {
+			struct folio *folio = pfn_folio(pfn);
+			bool movable = leaf_movable(leaf, folio);
+
+			if (!list)
+				rec_set_movable(slot, folio, movable);
+			for (j = 0; list && j < list->nr; j++)
+				rec_set_movable(&list->rec[j], folio, movable);
+		}
+		used = leaf->used;
+		/* A list may be as long as many folios. */
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		pfn += 1UL << shift;
+	} while (used && ++i < PINS_LEAF_SLOTS);
+	rcu_read_unlock();
+}
+
+/* Pageblocks whose type has changed, by the bucket of the gate that they are in */
+static DECLARE_BITMAP(pins_changed, 1 << PINS_GATE_BITS);
+
+static void pins_blocks_update(struct work_struct *work)
+{
+	unsigned long bit, block, index;
+	struct pins_leaf *leaf;
+
+	for_each_set_bit(bit, pins_changed, 1 << PINS_GATE_BITS) {
+		if (!test_and_clear_bit(bit, pins_changed))
+			continue;
+		for (block = bit; block * 512 < max_pfn; block += 1 << PINS_GATE_BITS) {
+			unsigned long start = block * 512, last = start + 511;
+
+			rcu_read_lock();
+			xa_for_each_range(&pins_small, index, leaf,
+					  start >> PINS_LEAF_SHIFT,
+					  last >> PINS_LEAF_SHIFT)
+				leaf_update(leaf, start, last);
+			leaf = xa_load(&pins_large, block >> PINS_LEAF_SHIFT);
+			if (leaf)
+				leaf_update(leaf, start, last);
+			rcu_read_unlock();
+			cond_resched();
+		}
+	}
+}
+
+static DECLARE_WORK(pins_blocks_work, pins_blocks_update);
+
+static void pins_blocks_irq(struct irq_work *work)
+{
+	schedule_work(&pins_blocks_work);
+}
+
+static struct irq_work pins_blocks_irq_work = IRQ_WORK_INIT(pins_blocks_irq);
+
+/**
+ * pins_block_changed() - a pageblock has got another type
+ * @page: any of its pages
+ *
+ * Keeps the count of what is pinned in movable pageblocks. As zone->lock is held,
+ * that is left to a worker. Leaves that are new look for themselves: whoever makes
+ * one looks at the type after it is in the map, and the worker looks at the map
+ * after the type has been set.
+ *
+ * Context: any but NMI.
+ */
+void pins_block_changed(struct page *page)
+{
+	unsigned long pfn = pageblock_start_pfn(page_to_pfn(page));
+	unsigned long end = pfn + pageblock_nr_pages;
+
+	smp_mb(); /* pairs with leaf_create() */
+	if (xa_empty(&pins_small) && xa_empty(&pins_large))
+		return;
+	for (; pfn < end; pfn += 512)
+		set_bit(pfn / 512 % (1 << PINS_GATE_BITS), pins_changed);
+	irq_work_queue(&pins_blocks_irq_work);
+}
+
 /* Make sure that the place has a leaf, if possible. May sleep. */
 static int leaf_create(struct pins_place *place)
 {
@@ -302,11 +452,15 @@ static int leaf_create(struct pins_place *place)
 	/* In case that it is never used */
 	leaf->queued = true;
 	old = xa_cmpxchg(place->map, place->index, NULL, leaf, GFP_KERNEL);
-	if (old)
+	if (old) {
 		kmem_cache_free(pins_leaf_cache, leaf);
-	else
-		leaf_queue(leaf);
-	return xa_err(old);
+		return xa_err(old);
+	}
+	/* See pins_block_changed(). No worker frees it meanwhile. */
+	smp_mb();
+	leaf_update(leaf, 0, ULONG_MAX);
+	leaf_queue(leaf);
+	return 0;
 }
 
 static enum pins_stat_item pins_type(struct folio *folio)
@@ -334,20 +488,24 @@ static void owner_compare(struct pins_owner *owner, struct folio *folio)
 }
 
 static __always_inline u64 rec_make(struct pins_owner *owner, unsigned int n,
-				    enum pins_stat_item type)
+				    enum pins_stat_item type, bool movable)
 {
 	return FIELD_PREP(REC_TYPE, type) | FIELD_PREP(REC_ID, owner->id) |
-	       FIELD_PREP(REC_COUNT, n) | (owner->foreign ? REC_FOREIGN : 0);
+	       FIELD_PREP(REC_COUNT, n) | (owner->foreign ? REC_FOREIGN : 0) |
+	       (movable ? REC_MOVABLE : 0);
 }
 
 /* The owner has got records of pages that were new to it. */
 static __always_inline void owner_charge(struct pins_owner *owner,
-					 enum pins_stat_item type, long nr_pages)
+					 enum pins_stat_item type, bool movable,
+					 long nr_pages)
 {
 	owner->reserved -= nr_pages;
 	owner->delta.stat[type] += nr_pages;
 	if (owner->foreign)
 		owner->delta.stat[PINS_FOREIGN] += nr_pages;
+	if (movable)
+		owner->delta.stat[PINS_MOVABLE_BLOCK] += nr_pages;
 }
 
 static __always_inline void trace_charge(struct pins_owner *owner,
@@ -359,14 +517,16 @@ static __always_inline void trace_charge(struct pins_owner *owner,
 }
 
 /* Make a record of a folio that is new to its owner, from the reservation. */
-static u64 rec_new(const struct pins_run *run, struct pins_owner *owner)
+static u64 rec_new(struct pins_leaf *leaf, const struct pins_run *run,
+		   struct pins_owner *owner)
 {
 	enum pins_stat_item type = pins_type(run->folio);
+	bool movable = leaf_movable(leaf, run->folio);
 
 	owner_compare(owner, run->folio);
-	owner_charge(owner, type, run_nr_pages(run));
+	owner_charge(owner, type, movable, run_nr_pages(run));
 	trace_charge(owner, run->folio);
-	return rec_make(owner, run->n, type);
+	return rec_make(owner, run->n, type, movable);
 }
 
 /*
@@ -470,17 +630,11 @@ void pins_batch_flush(struct pins_batch *batch)
 		batch->pins = pins_cgroup_from_id(FIELD_GET(REC_ID, batch->key));
 	if (batch->pins)
 		pins_cgroup_release(batch->pins, FIELD_GET(REC_TYPE, batch->key),
-				    batch->key & REC_FOREIGN, batch->nr_pages,
+				    batch->key & REC_FOREIGN,
+				    batch->key & REC_MOVABLE, batch->nr_pages,
 				    batch->unpins);
 	rcu_read_unlock();
 	*batch = (struct pins_batch){};
-}
-
-static struct pins_list *slot_list(u64 slot)
-{
-	if (!(slot & REC_LIST))
-		return NULL;
-	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
 }
 
 /* The record of a cgroup in a slot, if any. */
@@ -598,7 +752,7 @@ static int slot_add(struct pins_leaf *leaf, u64 *slot, const struct pins_run *ru
 	if (!*slot) {
 		if (owner->reserved < run_nr_pages(run))
 			return -EDQUOT;
-		*slot = rec_new(run, owner);
+		*slot = rec_new(leaf, run, owner);
 		leaf_get(leaf, run->folio, 1);
 		return 0;
 	}
@@ -630,12 +784,12 @@ static int slot_add(struct pins_leaf *leaf, u64 *slot, const struct pins_run *ru
 		return -EDQUOT;
 	}
 	if (!*slot) {
-		*slot = rec_new(run, owner);
+		*slot = rec_new(leaf, run, owner);
 		return 0;
 	}
 	if (slot_grow(slot, owner))
 		return -ENOSPC;
-	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(run, owner);
+	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(leaf, run, owner);
 	return 0;
 }
 
@@ -733,7 +887,7 @@ static __always_inline void leaf_add_anon(struct pins_leaf *leaf,
 {
 	struct page **pages = it->pages + it->pos;
 	unsigned long most = min(it->nr - it->pos, owner->reserved);
-	u64 rec = rec_make(owner, 1, PINS_ANON);
+	u64 rec = rec_make(owner, 1, PINS_ANON, leaf->movable);
 	unsigned int nr;
 
 	for (nr = 0; nr < most; nr++) {
@@ -751,7 +905,7 @@ static __always_inline void leaf_add_anon(struct pins_leaf *leaf,
 	}
 	if (nr) {
 		leaf_get(leaf, (struct folio *)pages[0], nr);
-		owner_charge(owner, PINS_ANON, nr);
+		owner_charge(owner, PINS_ANON, leaf->movable, nr);
 		owner->delta.stat[PINS_PINS] += nr;
 		it->pos += nr;
 	}
@@ -1033,6 +1187,136 @@ bool pins_map_recorded(struct folio *folio)
 	return ret;
 }
 
+/**
+ * pins_map_count() - count something for the cgroups that have pinned a folio
+ * @folio: the folio; the caller has a reference
+ * @item: the line of pins.stat
+ * @n: how much
+ *
+ * If there are very many, not for all of them.
+ *
+ * Context: any but NMI.
+ */
+void pins_map_count(struct folio *folio, enum pins_stat_item item, long n)
+{
+	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_place place = pins_place(&run);
+	struct pins_leaf *leaf;
+	unsigned long flags;
+	unsigned int i;
+
+	rcu_read_lock();
+	leaf = xa_load(place.map, place.index);
+	if (leaf) {
+		u64 *slot = &leaf->slot[place.slot];
+		struct pins_list *list;
+
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		list = slot_list(*slot);
+		if (!list && *slot)
+			rec_count(*slot, item, n);
+		for (i = 0; list && i < min(list->nr, PINS_ENTRY_OWNERS); i++)
+			rec_count(list->rec[i], item, n);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	rcu_read_unlock();
+}
+
+/* The first folio in a map, from a page frame on, that has records; or ULONG_MAX */
+static unsigned long map_find(struct xarray *map, unsigned int shift,
+			      unsigned long pfn)
+{
+	unsigned long pos = DIV_ROUND_UP(pfn, 1UL << shift), first = pos;
+	struct pins_leaf *leaf;
+	unsigned long index;
+
+	rcu_read_lock();
+	xa_for_each_start(map, index, leaf, pos >> PINS_LEAF_SHIFT) {
+		for (pos = max(first, index << PINS_LEAF_SHIFT);
+		     pos >> PINS_LEAF_SHIFT == index; pos++)
+			if (READ_ONCE(leaf->slot[pos % PINS_LEAF_SLOTS]))
+				goto found;
+	}
+	pos = ULONG_MAX >> shift;
+found:
+	rcu_read_unlock();
+	return pos == ULONG_MAX >> shift ? ULONG_MAX : pos << shift;
+}
+
+/* Copy what the map knows of a folio. Return whether it still has records. */
+static bool entry_fill(struct pins_entry *entry, struct xarray *map,
+		       unsigned int shift, unsigned long pfn, unsigned int skip)
+{
+	unsigned long pos = pfn >> shift, flags;
+	struct pins_leaf *leaf;
+	unsigned int i;
+	u64 slot = 0;
+
+	memset(entry, 0, sizeof(*entry));
+	entry->pfn = pfn;
+	rcu_read_lock();
+	leaf = xa_load(map, pos >> PINS_LEAF_SHIFT);
+	if (leaf) {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		slot = leaf->slot[pos % PINS_LEAF_SLOTS];
+		if (slot) {
+			struct pins_list *list = slot_list(slot);
+			u64 *rec = list ? list->rec : &slot;
+
+			entry->nr_pages = folio_nr_pages(pfn_folio(pfn));
+			entry->nid = folio_nid(pfn_folio(pfn));
+			entry->type = FIELD_GET(REC_TYPE, *rec);
+			entry->movable = *rec & REC_MOVABLE;
+			entry->nr = list ? list->nr : 1;
+			for (i = skip; i < entry->nr && i - skip < PINS_ENTRY_OWNERS; i++)
+				entry->owner[i - skip] =
+					get_pins_cgroup_from_id(FIELD_GET(REC_ID, rec[i]));
+		}
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	rcu_read_unlock();
+	return slot;
+}
+
+/**
+ * pins_map_next() - look for a folio with long-term pins, and whose they are
+ * @pfn: page frame to begin at
+ * @skip: how many owners to leave out
+ * @entry: what was found, to be released with pins_entry_put()
+ *
+ * Context: process context, sleeps.
+ * Return: whether there was one.
+ */
+bool pins_map_next(unsigned long pfn, unsigned int skip, struct pins_entry *entry)
+{
+	for (;; pfn++) {
+		unsigned long small = map_find(&pins_small, 0, pfn);
+		unsigned long large = map_find(&pins_large, PINS_LARGE_ORDER, pfn);
+
+		pfn = min(small, large);
+		if (pfn == ULONG_MAX)
+			return false;
+		if (pfn == small ?
+		    entry_fill(entry, &pins_small, 0, pfn, skip) :
+		    entry_fill(entry, &pins_large, PINS_LARGE_ORDER, pfn, skip))
+			return true;
+		cond_resched();
+	}
+}
+
+/**
+ * pins_entry_put() - release what pins_map_next() has found
+ * @entry: the entry
+ */
+void pins_entry_put(struct pins_entry *entry)
+{
+	unsigned int i;
+
+	for (i = 0; i < PINS_ENTRY_OWNERS; i++)
+		if (entry->owner[i])
+			put_pins_cgroup(entry->owner[i]);
+}
+
 /* How many folios have records, for tests that look for leaks. */
 static int __maybe_unused pins_records_get(void *data, u64 *val)
 {
@@ -1056,8 +1340,10 @@ DEFINE_DEBUGFS_ATTRIBUTE(pins_records_fops, pins_records_get, NULL, "%llu\n");
 
 static int __init pins_debugfs_init(void)
 {
-	debugfs_create_file("records", 0400, debugfs_create_dir("pins", NULL),
-			    NULL, &pins_records_fops);
+	struct dentry *dir = debugfs_create_dir("pins", NULL);
+
+	debugfs_create_file("records", 0400, dir, NULL, &pins_records_fops);
+	debugfs_create_file("ranges", 0400, dir, NULL, &pins_ranges_fops);
 	return 0;
 }
 late_initcall(pins_debugfs_init);

@@ -51,7 +51,10 @@
  * - A pin that goes only when mmap_lock is taken, for reading or writing: waiters
  *   have dropped it. A request that may not drop it (no FOLL_UNLOCKABLE: vfio,
  *   vdpa, vduse, AF_XDP, RDS), does not wait; these are long-term, and GUP moves
- *   them out of isolated blocks anyway.
+ *   them out of isolated blocks anyway. If the page that GUP has to move is itself
+ *   pinned, the request is the isolator of that page (PINS_DRAIN_STEER), with
+ *   mmap_lock held for reading. The pin that it waits for may need the lock for
+ *   that, at worst behind a writer: then it gives up, after 1 s at most.
  * - A pin that goes only when a folio is locked (bio_check_pages_dirty()): nobody
  *   waits with a folio lock. migrate_pages() below does not wait for one.
  * - The server of a FUSE file or loop device pins memory for the request that the
@@ -93,7 +96,8 @@
  * @start_pfn: first page
  * @end_pfn: behind the last page
  * @epoch: number of this drain; later ones have larger numbers
- * @offline: whether its isolator goes on until a signal comes, as offlining does
+ * @why: who empties it
+ * @nowarn: do not log who was in the way
  * @over: the isolator no longer waits for pins, so pins do not wait for it either
  * @waited: how long it has waited, in ns
  * @idle: since when it has failed, though no pins were in its way; 0 if it has not
@@ -104,11 +108,18 @@ struct pins_drain {
 	unsigned long start_pfn;
 	unsigned long end_pfn;
 	u64 epoch;
-	bool offline;
+	enum pins_drain_why why;
+	bool nowarn;
 	bool over;
 	u64 waited;
 	ktime_t idle;
 };
+
+/* Does its isolator go on until it succeeds, or a signal comes? */
+static bool drain_offlines(const struct pins_drain *drain)
+{
+	return drain->why == PINS_DRAIN_OFFLINE;
+}
 
 /* Rarely more than one. Changed under the lock, read under RCU. */
 static LIST_HEAD(pins_drains);
@@ -286,36 +297,38 @@ static int pins_sleep(struct pins_sleeper *sleeper, ktime_t deadline,
 	return ret;
 }
 
-/* What a page says about whether its folio can be moved */
-enum pins_obstacle {
-	PINS_GONE,	/* it is free */
-	PINS_READY,	/* it can be moved */
-	PINS_BUSY,	/* somebody is moving it, or it waits to get on an LRU list */
-	PINS_SHORT,	/* pinned */
-	PINS_LONG,	/* pinned, and a cgroup is charged for it */
-};
-
-/* Looks at the folio at *@pfn, and sets *@pfn to where the next one begins. */
-static enum pins_obstacle pins_obstacle(unsigned long *pfn)
+/*
+ * Looks at the folio at *@pfn, which is set to its first page, and *@next to where
+ * the next one begins. The memory may be going away, but not under RCU once its
+ * section has been found online: see pins_drain_end().
+ */
+enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
 {
-	struct page *page = pfn_to_online_page((*pfn)++);
-	enum pins_obstacle ret = PINS_READY;
+	enum pins_obstacle ret = PINS_GONE;
 	struct folio *folio;
+	struct page *page;
 
+	*next = *pfn + 1;
+	rcu_read_lock();
+	page = pfn_to_online_page(*pfn);
 	/* Without a reference it may be freed, split or reused meanwhile. */
 	if (!page || !page_count(page))
-		return PINS_GONE;
+		goto out;
 	folio = page_folio(page);
 	if (!folio_try_get(folio))
-		return PINS_GONE;
+		goto out;
+	ret = PINS_READY;
 	if (page_folio(page) == folio) {
-		*pfn = folio_pfn(folio) + folio_nr_pages(folio);
+		*pfn = folio_pfn(folio);
+		*next = *pfn + folio_nr_pages(folio);
 		if (folio_maybe_dma_pinned(folio))
 			ret = pins_map_recorded(folio) ? PINS_LONG : PINS_SHORT;
 		else if (!folio_test_lru(folio))
 			ret = PINS_BUSY;
 	}
 	folio_put(folio);
+out:
+	rcu_read_unlock();
 	return ret;
 }
 
@@ -369,7 +382,8 @@ static void pins_drain_gates(struct pins_drain *drain, int count)
  * pins_drain_begin() - a range of memory is going to be emptied
  * @start_pfn: its first page
  * @end_pfn: behind its last page
- * @offline: whether it goes on until it succeeds, or any signal comes
+ * @why: who empties it
+ * @gfp: with %__GFP_NOWARN nothing is logged if that fails
  *
  * Call it when the range has been isolated, so that nothing is moved into it.
  *
@@ -378,15 +392,20 @@ static void pins_drain_gates(struct pins_drain *drain, int count)
  * is no memory for it; pins then come and go as ever.
  */
 struct pins_drain *pins_drain_begin(unsigned long start_pfn,
-				    unsigned long end_pfn, bool offline)
+				    unsigned long end_pfn, enum pins_drain_why why,
+				    gfp_t gfp)
 {
-	struct pins_drain *drain = kzalloc(sizeof(*drain), GFP_KERNEL);
+	struct pins_drain *drain;
 
+	/* Others rely on it that offlining has one: see pins_obstacle(). */
+	drain = kzalloc(sizeof(*drain), GFP_KERNEL |
+			(why == PINS_DRAIN_OFFLINE ? __GFP_NOFAIL : 0));
 	if (!drain)
 		return NULL;
+	drain->nowarn = gfp & __GFP_NOWARN;
 	drain->start_pfn = start_pfn;
 	drain->end_pfn = end_pfn;
-	drain->offline = offline;
+	drain->why = why;
 
 	pins_drain_gates(drain, 1);
 	smp_mb__after_atomic(); /* see pins_gate: who waits, waits behind it */
@@ -419,7 +438,7 @@ void pins_drain_end(struct pins_drain *drain)
 	pins_wake_all();
 	pins_drain_gates(drain, -1);
 	/* The memory may go now; whoever waits may be looking at it. */
-	if (drain->offline)
+	if (drain_offlines(drain))
 		synchronize_rcu();
 	kfree_rcu(drain, rcu);
 
@@ -440,73 +459,37 @@ static struct folio *pins_target(struct folio *folio, unsigned long unused)
 }
 
 /*
- * migrate_pages() splits large folios for which it gets none: there is one. It may
- * split them all the same; for the pieces this is none.
- */
-static struct folio *pins_large_target(struct folio *folio, unsigned long target)
-{
-	struct folio **ret = (struct folio **)target;
-
-	if (!*ret || folio_order(*ret) != folio_order(folio))
-		return NULL;
-	return xchg(ret, NULL);
-}
-
-static void pins_large_unused(struct folio *folio, unsigned long target)
-{
-	*(struct folio **)target = folio;
-}
-
-static unsigned int pins_move_large(struct folio *folio)
-{
-	struct folio *target = pins_target(folio, 0);
-	unsigned int moved = 0;
-	LIST_HEAD(list);
-
-	list_move(&folio->lru, &list);
-	if (target)
-		migrate_pages(&list, pins_large_target, pins_large_unused,
-			      (unsigned long)&target, MIGRATE_ASYNC, MR_CONTIG_RANGE,
-			      &moved);
-	if (target)
-		folio_put(target);
-	putback_movable_pages(&list);
-	return moved;
-}
-
-/*
  * Move isolated folios out as far as that needs no waiting, for locks, writeback or
  * reclaim. Return whether any was.
  */
 static bool pins_move(struct list_head *folios)
 {
-	unsigned int moved = 0, small = 0;
-	struct folio *folio, *next;
+	unsigned int moved;
 
 	if (list_empty(folios))
 		return false;
-	list_for_each_entry_safe(folio, next, folios, lru)
-		if (folio_test_large(folio))
-			moved += pins_move_large(folio);
-	if (!list_empty(folios))
-		migrate_pages(folios, pins_target, NULL, 0, MIGRATE_ASYNC,
-			      MR_CONTIG_RANGE, &small);
-	putback_movable_pages(folios);
+	moved = pins_migrate(folios, pins_target, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE);
 	/* Others may have found them neither pinned nor where they can be had. */
 	lru_add_drain();
 	pins_wake_all();
-	return moved + small;
+	return moved;
 }
 
 /* Isolate a folio that is not pinned any more, to move it. */
 static void pins_isolate(unsigned long pfn, struct list_head *folios)
 {
-	struct folio *folio = pfn_folio(pfn);
+	struct folio *folio = NULL;
+	struct page *page;
 
-	if (!folio_try_get(folio))
+	rcu_read_lock(); /* see pins_obstacle() */
+	page = pfn_to_online_page(pfn);
+	if (page && folio_try_get(page_folio(page)))
+		folio = page_folio(page);
+	rcu_read_unlock();
+	if (!folio)
 		return;
 	/* Huge pages come from pools: their isolator knows what to do. */
-	if (pfn_folio(pfn) == folio && !folio_test_hugetlb(folio))
+	if (folio_pfn(folio) == pfn && !folio_test_hugetlb(folio))
 		isolate_folio_to_list(folio, folios);
 	folio_put(folio);
 }
@@ -521,11 +504,9 @@ static int pins_drain_find(struct pins_drain *drain, unsigned long *pfns)
 	int nr = 0;
 
 	for (pfn = drain->start_pfn; pfn < drain->end_pfn; pfn = next) {
-		next = pfn;
-		switch (pins_obstacle(&next)) {
+		switch (pins_obstacle(&pfn, &next)) {
 		case PINS_SHORT:
 			/* If it begins outside, nobody would be woken. */
-			pfn = folio_pfn(page_folio(pfn_to_page(pfn)));
 			if (pfn < ALIGN_DOWN(drain->start_pfn, 512))
 				return -EBUSY;
 			pfns[nr++] = pfn;
@@ -550,7 +531,7 @@ static int pins_drain_find(struct pins_drain *drain, unsigned long *pfns)
 static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int nr,
 			     ktime_t deadline)
 {
-	unsigned int state = drain->offline ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
+	unsigned int state = drain_offlines(drain) ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
 	int ret = 0;
 
 	while (nr && !ret) {
@@ -560,9 +541,9 @@ static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int 
 
 		pins_wait_enter(&sleeper, &pins_waitqueues[PINS_ISOLATORS]);
 		for (i = 0; i < nr; i++) {
-			unsigned long next = pfns[i];
+			unsigned long pfn = pfns[i], next;
 
-			switch (pins_obstacle(&next)) {
+			switch (pins_obstacle(&pfn, &next)) {
 			case PINS_SHORT:
 				pfns[left++] = pfns[i];
 				break;
@@ -587,11 +568,14 @@ static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int 
 	return ret;
 }
 
-/* Nothing more is to be hoped for: let everybody pass. */
+/* Nothing more is to be hoped for: let everybody pass, and say who was in the way. */
 static bool pins_drain_give_up(struct pins_drain *drain)
 {
 	WRITE_ONCE(drain->over, true);
 	pins_wake_all();
+	if (drain->why != PINS_DRAIN_STEER)
+		pins_blame(drain->start_pfn, drain->end_pfn, drain_offlines(drain),
+			   drain->nowarn);
 	return false;
 }
 
@@ -616,8 +600,11 @@ bool pins_drain_wait(struct pins_drain *drain)
 
 	if (!drain || drain->over)
 		return false;
+	/* It may hold mmap_lock. */
+	if (drain->why == PINS_DRAIN_STEER)
+		max = min(max, (u64)NSEC_PER_SEC);
 	if (drain->waited >= max ||
-	    (!drain->offline && now < current->pins_no_drain))
+	    (!drain_offlines(drain) && now < current->pins_no_drain))
 		return pins_drain_give_up(drain);
 
 	/* What requests are moving is neither pinned nor where it can be found. */
@@ -638,19 +625,19 @@ bool pins_drain_wait(struct pins_drain *drain)
 			/* It may have gone just before we looked. */
 			drain->idle = now;
 		} else if (!ret) {
-			ret = drain->offline && ktime_sub(now, drain->idle) < max ?
+			ret = drain_offlines(drain) && ktime_sub(now, drain->idle) < max ?
 			      0 : -EBUSY;
 		}
 		kvfree(pfns);
 	}
 
 	drain->waited += ktime_to_ns(ktime_sub(ktime_get(), now));
-	if (ret == -ETIME && !drain->offline)
+	if (ret == -ETIME && !drain_offlines(drain))
 		current->pins_no_drain = ktime_add_ns(now, 4 * max);
 	if (ret)
 		return pins_drain_give_up(drain);
 	/* Offline goes on until it has all, or is interrupted: it may wait anew. */
-	if (drain->offline)
+	if (drain_offlines(drain))
 		drain->waited = 0;
 	/* Those who wait may find that they can move their folio now. */
 	pins_wake_all();
@@ -833,18 +820,18 @@ static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 	unsigned long end = pfn + 512;
 	enum pins_obstacle obstacle;
 	struct pins_sleeper sleeper;
-	unsigned long next;
+	unsigned long first, next;
 	int ret = 0;
 
 	do {
-		next = pfn;
+		first = pfn;
 		pins_wait_enter(&sleeper, pins_waitqueue(pfn));
 		/*
 		 * If the drain ends after this, it wakes us: we are registered.
-		 * Until it does, the memory is not gone: see pins_drain_end().
 		 */
 		rcu_read_lock();
-		obstacle = pins_drain_at(pfn, end) ? pins_obstacle(&next) : PINS_GONE;
+		obstacle = pins_drain_at(pfn, end) ? pins_obstacle(&first, &next) :
+						     PINS_GONE;
 		rcu_read_unlock();
 		if (obstacle == PINS_READY && !stuck)
 			obstacle = PINS_GONE;

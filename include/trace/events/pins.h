@@ -113,6 +113,41 @@ DEFINE_EVENT(pins_wait, pins_wait_timeout,
 	TP_ARGS(cgroup, pfn, ns)
 );
 
+/*
+ * Memory that had to move could not, on account of so many pages that this cgroup
+ * has pinned, and more that it has pinned besides others. For pins that are not
+ * charged, cgroup is 0.
+ */
+TRACE_EVENT(pins_blocked,
+
+	TP_PROTO(u64 cgroup, unsigned long start_pfn, unsigned long end_pfn,
+		 unsigned long nr_pages, unsigned long nr_shared, bool offline),
+
+	TP_ARGS(cgroup, start_pfn, end_pfn, nr_pages, nr_shared, offline),
+
+	TP_STRUCT__entry(
+		__field(u64,		cgroup)
+		__field(unsigned long,	start_pfn)
+		__field(unsigned long,	end_pfn)
+		__field(unsigned long,	nr_pages)
+		__field(unsigned long,	nr_shared)
+		__field(bool,		offline)
+	),
+
+	TP_fast_assign(
+		__entry->cgroup		= cgroup;
+		__entry->start_pfn	= start_pfn;
+		__entry->end_pfn	= end_pfn;
+		__entry->nr_pages	= nr_pages;
+		__entry->nr_shared	= nr_shared;
+		__entry->offline	= offline;
+	),
+
+	TP_printk("cgroup=%llu start_pfn=0x%lx end_pfn=0x%lx pages=%lu shared=%lu offline=%d",
+		  __entry->cgroup, __entry->start_pfn, __entry->end_pfn,
+		  __entry->nr_pages, __entry->nr_shared, __entry->offline)
+);
+
 #endif /* _TRACE_PINS_H */
 
 /* This part must be outside protection */

@@ -193,6 +193,13 @@ DEFINE_ATOMIC(atomic64, atomic64_t, s64)
 				    __ATOMIC_RELAXED);			\
 })
 
+#undef set_bit
+#define set_bit(nr, map)						\
+	__atomic_fetch_or((map) + BIT_WORD(nr), BIT_MASK(nr), __ATOMIC_SEQ_CST)
+#define test_and_clear_bit(nr, map)					\
+	(!!(__atomic_fetch_and((map) + BIT_WORD(nr), ~BIT_MASK(nr),	\
+			       __ATOMIC_SEQ_CST) & BIT_MASK(nr)))
+
 /* Tasks: one per thread, or per coroutine of interleavings.c. */
 struct mm_struct {
 	struct task_struct *owner;
@@ -385,7 +392,7 @@ void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp);
 	&__cache;							\
 })
 
-#define PERCPU_STRIDE	256
+#define PERCPU_STRIDE	512
 #define alloc_percpu(type) \
 	((type *)kzalloc(NR_TASKS * PERCPU_STRIDE + BUILD_BUG_ON_ZERO( \
 		sizeof(type) > PERCPU_STRIDE), GFP_KERNEL))
@@ -410,6 +417,14 @@ struct delayed_work {
 	struct work_struct work;
 };
 
+struct irq_work {
+	void (*func)(struct irq_work *work);
+};
+
+#define IRQ_WORK_INIT(f)	{ .func = f }
+#define irq_work_queue(w)	(w)->func(w)
+#define DECLARE_WORK(name, f)	struct work_struct name = { .func = f }
+#define schedule_work(work)	WRITE_ONCE((work)->pending, 1)
 #define DECLARE_DELAYED_WORK(name, f) \
 	struct delayed_work name = { .work.func = f }
 #define schedule_delayed_work(dwork, delay) \
@@ -454,6 +469,9 @@ struct pglist_data {
 extern struct pglist_data node_data[NR_NODES];
 
 #define page_to_pfn(p)		((unsigned long)((p) - mem_map))
+#define pfn_to_page(pfn)	(&mem_map[pfn])
+#define pfn_folio(pfn)		page_folio(pfn_to_page(pfn))
+#define folio_nid(f)		((int)(folio_pgdat(f) - node_data))
 #define folio_pfn(f)		page_to_pfn(&(f)->page)
 #define page_folio(p)		((struct folio *)(p)->head)
 #define folio_order(f)		((f)->order)
@@ -470,6 +488,24 @@ extern struct pglist_data node_data[NR_NODES];
 #define folio_pgdat(f)		(&node_data[folio_pfn(f) / (MEM_PAGES / NR_NODES) % NR_NODES])
 #define mod_node_page_state(pgdat, item, n) atomic_long_add(n, &(pgdat)->released)
 #define put_devmap_managed_folio_refs(f, n) false
+
+/* Pageblocks, each with a type */
+enum { MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_ISOLATE, NR_MIGRATE_TYPES };
+
+extern u8 block_type[MEM_PAGES / 512 + 1];
+
+#define max_pfn			MEM_PAGES
+#define pageblock_order		9
+#define pageblock_nr_pages	(1UL << pageblock_order)
+#define pageblock_start_pfn(pfn) ((pfn) & ~(pageblock_nr_pages - 1))
+#define get_pageblock_migratetype(p) \
+	READ_ONCE(block_type[page_to_pfn(p) >> pageblock_order])
+#define is_migrate_movable(mt)	((mt) == MIGRATE_MOVABLE)
+#define is_migrate_isolate(mt)	((mt) == MIGRATE_ISOLATE)
+#define is_zone_device_page(p)	false	/* a whole section is, or none of it */
+
+typedef struct folio *new_folio_t(struct folio *folio, unsigned long private);
+enum migrate_mode { MIGRATE_ASYNC };
 
 struct bio_vec {
 	struct page *bv_page;
@@ -513,7 +549,7 @@ struct kernfs_open_file {
 
 struct seq_file {
 	struct kernfs_open_file *private;
-	char buf[512];
+	char buf[1024];
 	unsigned int len;
 };
 
@@ -549,9 +585,11 @@ bool cgroup_is_descendant(struct cgroup *cgrp, struct cgroup *ancestor);
 
 /* The root has no count. */
 #define css_get_many(css, n)	atomic_long_add(n, &(css)->refcnt)
+#define css_get(css)		css_get_many(css, 1)
 #define css_put(css)		css_put_many(css, 1)
 #define task_css(task, ss)	READ_ONCE((task)->css)
 #define cgroup_e_css(cgrp, ss)	(&(cgrp)->memcg.css)
+#define cgroup_path(cgrp, buf, len) snprintf(buf, len, "%d", (cgrp)->pins->id)
 #define cgroup_id(cgrp)		((u64)(cgrp)->pins->id)
 #define folio_memcg_check(f) \
 	((f)->memcg_data ? &((struct cgroup *)(f)->memcg_data)->memcg : NULL)

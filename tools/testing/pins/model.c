@@ -70,6 +70,13 @@ static void m_put(struct m_cgroup *cg)
 	free(cg);
 }
 
+/* Does the folio fragment memory? Not if it fills its pageblock. */
+static bool m_movable(struct m_folio *f)
+{
+	return f->folio->order < pageblock_order &&
+	       block_type[folio_pfn(f->folio) >> pageblock_order] != MIGRATE_UNMOVABLE;
+}
+
 static void m_charge(struct m_folio *f, struct m_record *r, int sign)
 {
 	long n = sign * folio_nr_pages(f->folio);
@@ -80,6 +87,8 @@ static void m_charge(struct m_folio *f, struct m_record *r, int sign)
 	m_account(r->cg, r->type, n);
 	if (r->foreign)
 		m_account(r->cg, PINS_FOREIGN, n);
+	if (m_movable(f))
+		m_account(r->cg, PINS_MOVABLE_BLOCK, n);
 	r->cg->own += n;
 }
 
@@ -269,6 +278,7 @@ static void check_all(void)
 	int i;
 
 	rcu_barrier();
+	peek_blocks();
 	CHECK(cgroups() == m_cgroups + 1);
 	for (i = 0; i < MEM_PAGES; i++) {
 		if (!m_folio[i].folio)
@@ -591,11 +601,35 @@ static void op_unmap(void)
 	block_order[block] = orders[rnd(7)];
 }
 
+/* A pageblock gets another type. */
+static void op_block(void)
+{
+	unsigned int block = rnd(MEM_PAGES >> pageblock_order), i, j;
+	struct m_folio *f = &m_folio[block << pageblock_order];
+	int sign;
+
+	for (sign = -1; sign <= 1; sign += 2) {
+		for (i = 0; i < pageblock_nr_pages; i++)
+			for (j = 0; f[i].folio && j < f[i].nr; j++)
+				if (m_movable(&f[i]))
+					m_account(f[i].rec[j].cg, PINS_MOVABLE_BLOCK,
+						  sign * folio_nr_pages(f[i].folio));
+		if (sign < 0)
+			block_type[block] = rnd(NR_MIGRATE_TYPES);
+	}
+	pins_block_changed(&mem_map[(block << pageblock_order) +
+				    rnd(pageblock_nr_pages)]);
+}
+
 static void op_rare(void)
 {
 	int i = 1 + rnd(NR_SLOTS - 1);
 
-	switch (rnd(8)) {
+	switch (rnd(10)) {
+	case 8:
+	case 9:
+		op_block();
+		break;
 	case 0:
 	case 1:
 		slot[i]->max = rnd(3) ? slot[i]->usage + rnd(200) - 20 : LONG_MAX;

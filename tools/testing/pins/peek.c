@@ -112,3 +112,12 @@ void peek_reap(void)
 	pins_reap(&pins_reap_work.work);
 	rcu_poll();
 }
+
+/* Run the worker that looks at pageblocks whose type has changed. */
+void peek_blocks(void)
+{
+	if (READ_ONCE(pins_blocks_work.pending)) {
+		WRITE_ONCE(pins_blocks_work.pending, 0);
+		pins_blocks_update(&pins_blocks_work);
+	}
+}

@@ -53,4 +53,5 @@ unsigned long peek_max(struct cgroup *cgrp);
 void peek_consistent(bool empty);
 bool peek_reap_pending(void);
 void peek_reap(void);
+void peek_blocks(void);
 #endif /* _PINS_TEST_WORLD_H */

@@ -257,30 +257,6 @@ void fail_nth(int fd, int n)
 	check_eq(pwrite(fd, text, len, 0), len);
 }
 
-/* Other devices */
-
-int slow_disk(long ns)
-{
-	static const char dir[] = "/sys/kernel/config/nullb/pins";
-	static char *const setup[][2] = {
-		{ "size", "64" }, { "irqmode", "2" }, { "hw_queue_depth", "512" },
-	};
-	int i, fd;
-
-	if (access("/sys/kernel/config/nullb", F_OK))
-		mount("none", "/sys/kernel/config", "configfs", 0, NULL);
-	rmdir(dir);
-	if (mkdir(dir, 0755))
-		skip("no null_blk in configfs: %m");
-	for (i = 0; i < ARRAY_SIZE(setup); i++)
-		check_eq(cg_write(dir, setup[i][0], setup[i][1]), 0);
-	check_eq(cg_write_numeric(dir, "completion_nsec", ns), 0);
-	check_eq(cg_write(dir, "power", "1"), 0);
-	fd = open("/dev/pins", O_RDWR | O_DIRECT);
-	check(fd >= 0);
-	return fd;
-}
-
 /* What a test must leave as it was */
 
 struct trace {

@@ -12,6 +12,7 @@
 #ifndef PINS_UTIL_H
 #define PINS_UTIL_H
 
+#include <linux/limits.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -199,7 +200,31 @@ int fail_setup(void);
 void fail_nth(int fd, int n);
 
 /* A block device that ends each request so many ns later, in a timer's interrupt */
+
+#define MS	1000000L	/* in ns */
+
 int slow_disk(long ns);
+__kernel_ulong_t read_begin(int disk, void *addr, size_t len);
+bool read_done(__kernel_ulong_t ctx);
+void read_end(__kernel_ulong_t ctx, size_t len);
+
+/* Memory that is to be emptied */
+
+#define VM	"/proc/sys/vm"
+
+struct range {
+	unsigned long pfn, pages;
+	int block;			/* number of a memory block, or -1: CMA */
+	char dir[PATH_MAX];
+};
+
+struct range cma_range(void);
+struct range movable_range(void);
+unsigned long pfn_of(const void *addr);
+bool in_range(const struct range *r, const char *addr, size_t len);
+char *memory_of(const struct range *r, bool inside, size_t len, int flags);
+int take(const struct range *r);
+void give_back(const struct range *r);
 
 /* The runner */
 

@@ -751,14 +751,16 @@ static void allocation_fails(void)
 {
 	static const int sources[] = { SOURCE_URING, SOURCE_XDP };
 	char *b = cg_make("b"), *a = enter_new("a");
-	int fd = fail_setup(), i, n, ret;
+	int fd = fail_setup(), source, i, n, ret;
 	struct pin p, other;
 	struct mem m;
 	bool failed;
 
-	for (i = 0; i < ARRAY_SIZE(sources); i++) {
-		if (source_missing(sources[i]))
+	for (i = 0; i < 2 * ARRAY_SIZE(sources); i++) {
+		source = sources[i / 2];
+		if (source_missing(source))
 			continue;
+		check_eq(cg_write(a, "pins.steer", i % 2 ? "block" : "zone"), 0);
 		for (n = 1, failed = true; failed; n++) {
 			/* New pages, of which the map has seen none */
 			m = mem_get(MEM_MEMFD, 8 * SZ_64K);
@@ -767,7 +769,7 @@ static void allocation_fails(void)
 				 0);
 			enter(a);
 			fail_nth(fd, n);
-			ret = pin(&p, sources[i], &m);
+			ret = pin(&p, source, &m);
 			failed = !cg_read_long_fd(fd);
 			fail_nth(fd, 0);
 			if (!ret) {

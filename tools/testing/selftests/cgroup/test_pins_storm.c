@@ -444,10 +444,11 @@ static char *cg_nr(int nr)
 static void stir(unsigned int *seed, const char *top, pid_t *pinner)
 {
 	static const long limits[] = { 0, 100, 1000, 10000, 100000 };
+	static char *const waits[] = { "0", "1000", "max", "inherit" };
 	char *cg = cg_nr(some(seed, CGROUPS));
 	int i = some(seed, PINNERS), status;
 
-	switch (some(seed, 8)) {
+	switch (some(seed, 10)) {
 	case 0 ... 1:
 		end(pinner[i]);
 		count->kills++;
@@ -474,6 +475,14 @@ static void stir(unsigned int *seed, const char *top, pid_t *pinner)
 	case 5:
 		check_eq(cg_write(some(seed, 2) ? cg : top, "pins.max", "max"),
 			 0);
+		break;
+	case 6:
+		check_eq(cg_write(cg, "pins.steer", some(seed, 2) ? "block" : "zone"),
+			 0);
+		break;
+	case 7:
+		check_eq(cg_write(some(seed, 2) ? cg : top, "pins.wait.max",
+				  waits[some(seed, ARRAY_SIZE(waits))]), 0);
 		break;
 	default:
 		check(pins_current(cg) >= 0 && pins_current(top) >= 0);

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Where a long-term pin should lie.
+ *
+ * Not in CMA, ZONE_MOVABLE or memory that is just being emptied: GUP migrates such
+ * pages before it pins them for the long term ("zone"). It tries until nothing is
+ * left to be moved; this file says for how long, and counts.
+ *
+ * And better not in a movable pageblock either. A page that cannot move ruins the
+ * block that it lies in for huge pages, for as long as it is pinned: 1400 scattered
+ * buffers of 4 kB, 5.6 MB, have been seen to cost 640 MB. So if pins.steer says
+ * "block", folios smaller than a pageblock are moved out of movable pageblocks when
+ * they are pinned, to where unmovable memory lies already. That takes one attempt,
+ * and no error: what cannot be moved is pinned where it is.
+ *
+ * What is left where it is:
+ *
+ * - Folios of a whole pageblock or more, pinned in part or as a whole: there is
+ *   nothing else in the block. To split one for the sake of a single page would cost
+ *   its owner the huge page for certain, to save others a block that was not to be
+ *   had anyway. Nor are smaller large folios split, they move as they are.
+ * - Huge pages of hugetlb, which come from pools.
+ * - What somebody has pinned already. Long-term pins are not going to go, so that it
+ *   does not get any worse, and what a cgroup has pinned it may pin again.
+ *
+ * Memory cgroups pay for what they have paid for before: a folio that is migrated
+ * takes its charge along.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/page-isolation.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+
+#include "../internal.h"
+#include "internal.h"
+
+/* How often it is tried to move what may not stay, and how long in vain */
+#define PINS_STEER_ROUNDS	64
+#define PINS_STEER_PATIENCE	(10ULL * NSEC_PER_SEC)
+
+/* In pages, to the cgroup that would pay for the pins */
+static void steer_count(struct pins_steer *steer, enum pins_stat_item item, long n)
+{
+	struct pins_cgroup *pins;
+
+	if (!n || !pins_enabled())
+		return;
+	pins = steer->mm ? get_pins_cgroup_from_mm(steer->mm) :
+			   get_pins_cgroup_from_current();
+	if (!pins)
+		return;
+	pins_cgroup_count(pins, item, n);
+	put_pins_cgroup(pins);
+}
+
+/**
+ * pins_stays() - is a folio to be pinned where it is, though it may not be there?
+ * @folio: the folio, which the caller has pinned
+ *
+ * Yes, if it has a long-term pin: it cannot be moved until that is gone, and then
+ * neither.
+ *
+ * Context: any but NMI.
+ */
+bool pins_stays(struct folio *folio)
+{
+	return pins_enabled() && atomic_read(pins_gate_of(folio)) &&
+	       pins_map_recorded(folio);
+}
+
+/**
+ * pins_steered() - GUP has moved folios of a request, or not
+ * @steer: the request
+ * @moved: how many pages were moved
+ * @left: folios that could not be
+ *
+ * Context: process context.
+ */
+void pins_steered(struct pins_steer *steer, unsigned int moved,
+		  struct list_head *left)
+{
+	struct folio *folio;
+
+	steer_count(steer, PINS_STEERED_ZONE, moved);
+	steer->moved = moved;
+	steer->left = 0;
+	list_for_each_entry(folio, left, lru) {
+		if (!steer->left)
+			steer->blocked = folio_pfn(folio);
+		steer->left += folio_nr_pages(folio);
+	}
+}
+
+#ifdef CONFIG_MEMORY_ISOLATION
+
+/* A folio could not be moved. If it is pinned, wait until it is not, and move it. */
+static bool steer_wait(struct pins_steer *steer)
+{
+	unsigned long pfn = steer->blocked, next;
+	struct pins_drain *drain;
+	bool ret;
+
+	if (pins_obstacle(&pfn, &next) != PINS_SHORT)
+		return !steer->rounds;
+	drain = pins_drain_begin(pfn, next, PINS_DRAIN_STEER, GFP_KERNEL);
+	ret = pins_drain_wait(drain);
+	pins_drain_end(drain);
+	return ret;
+}
+
+#else
+
+static bool steer_wait(struct pins_steer *steer)
+{
+	return !steer->rounds;
+}
+
+#endif
+
+/*
+ * Pages may not stay where they are, and were moved, or not. If others have pinned
+ * one for a moment, that is waited for as every migration does that has to succeed;
+ * if one is not to be found, because somebody else moves it, there is nothing that
+ * would wake us.
+ */
+static bool steer_again(struct pins_steer *steer, long *ret)
+{
+	ktime_t now = ktime_get();
+	bool again;
+
+	if (fatal_signal_pending(current)) {
+		*ret = -EINTR;
+		return false;
+	}
+	if (!steer->until || steer->moved)
+		steer->until = ktime_add_ns(now, PINS_STEER_PATIENCE);
+
+	if (steer->moved) {
+		again = steer->rounds < PINS_STEER_ROUNDS;
+		steer->rounds++;
+	} else if (now > steer->until) {
+		again = false;
+	} else if (*ret == -EAGAIN) {
+		/* The first time, it has just been put on an LRU list. */
+		if (steer->napped)
+			schedule_timeout_killable(1);
+		steer->napped = true;
+		again = true;
+	} else {
+		again = steer->blocked && steer->rounds < PINS_STEER_ROUNDS &&
+			steer_wait(steer);
+		steer->rounds++;
+	}
+	if (again)
+		return true;
+
+	steer_count(steer, PINS_STEER_FAILED, max(steer->left, 1));
+	*ret = -ENOMEM;
+	return false;
+}
+
+/* Is a folio to be moved to another block, if it can be? */
+static bool steer_misplaced(struct folio *folio)
+{
+	return folio_order(folio) < pageblock_order &&
+	       is_migrate_movable(folio_migratetype(folio)) &&
+	       !folio_test_hugetlb(folio) && !folio_is_zone_device(folio) &&
+	       !is_zero_folio(folio) && !pins_stays(folio);
+}
+
+bool __pins_misplaced(struct page **pages, unsigned long nr)
+{
+	struct pins_iter it = { .pages = pages, .nr = nr };
+	struct pins_cgroup *pins = get_pins_cgroup_from_mm(current->mm);
+	bool ret = false;
+
+	if (!pins)
+		return false;
+	if (pins_cgroup_steers_blocks(pins)) {
+		while (it.pos < it.nr && !ret) {
+			struct pins_run run = pins_iter_run(&it);
+
+			it.pos += run.n;
+			ret = steer_misplaced(run.folio);
+		}
+	}
+	put_pins_cgroup(pins);
+	return ret;
+}
+
+/* Make a pageblock of the node unmovable. Return a page of it; the others are free. */
+static struct folio *steer_claim_block(gfp_t gfp, int nid)
+{
+	struct page *page = alloc_pages_node(nid, gfp, pageblock_order);
+	unsigned long i, flags;
+
+	if (!page)
+		return NULL;
+	/* What compaction has emptied is still what it was. */
+	if (is_migrate_movable(get_pageblock_migratetype(page))) {
+		spin_lock_irqsave(&page_zone(page)->lock, flags);
+		set_pageblock_migratetype(page, MIGRATE_UNMOVABLE);
+		spin_unlock_irqrestore(&page_zone(page)->lock, flags);
+	}
+	split_page(page, pageblock_order);
+	for (i = 1; i < pageblock_nr_pages; i++)
+		__free_page(page + i);
+	return page_folio(page);
+}
+
+/*
+ * Where a folio goes: to a block of unmovable memory. When there is none with room
+ * left, the page allocator takes lone pages of movable blocks, unless it finds one
+ * that is half empty. These are no better than where the folio is. A whole block is
+ * then made unmovable; what is not needed of it is where the next unmovable memory
+ * will come from. @full is the node that is known to have no block left.
+ */
+static struct folio *steer_target(struct folio *src, unsigned long full)
+{
+	/* GUP has set PF_MEMALLOC_PIN. Nothing is killed for it, or waited for long. */
+	gfp_t gfp = GFP_USER | __GFP_NOWARN | __GFP_NORETRY | __GFP_THISNODE;
+	int nid = folio_nid(src), *full_nid = (int *)full;
+	unsigned int order = folio_order(src);
+	struct folio *folio;
+
+	/* As alloc_migration_target() */
+	if (is_highmem_idx(folio_zonenum(src)))
+		gfp |= __GFP_HIGHMEM;
+	folio = __folio_alloc_node(gfp, order, nid);
+	if (folio && !is_migrate_movable(folio_migratetype(folio)))
+		return folio;
+	if (folio)
+		folio_put(folio);
+	if (order || *full_nid == nid)
+		return NULL;
+	folio = steer_claim_block(gfp, nid);
+	if (!folio)
+		*full_nid = nid;
+	return folio;
+}
+
+/* Find what is to be moved to other blocks, and can be. It is still pinned. */
+static unsigned long steer_collect(struct pins_iter *it, struct list_head *list)
+{
+	unsigned long failed = 0;
+	int drained = 0;
+
+	while (it->pos < it->nr) {
+		struct pins_run run = pins_iter_run(it);
+		struct folio *folio = run.folio;
+		int refs = run.large ? run.n : run.n * GUP_PIN_COUNTING_BIAS;
+
+		it->pos += run.n;
+		if (!(it->pos % 1024))
+			cond_resched();
+		if (!steer_misplaced(folio))
+			continue;
+		/* As collect_longterm_unpinnable_folios() */
+		while (drained < 2 && folio_may_be_lru_cached(folio) &&
+		       folio_ref_count(folio) != folio_expected_ref_count(folio) + refs) {
+			if (!drained++)
+				lru_add_drain();
+			else
+				lru_add_drain_all();
+		}
+		if (!isolate_folio_to_list(folio, list))
+			failed += run_nr_pages(&run);
+	}
+	return failed;
+}
+
+/* Move what a request has pinned to other blocks. Return whether it was unpinned. */
+static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
+{
+	unsigned long failed, wanted = 0;
+	int full_nid = NUMA_NO_NODE;
+	struct folio *folio, *next;
+	struct pins_cgroup *pins;
+	LIST_HEAD(pinned);
+	unsigned int moved;
+	LIST_HEAD(list);
+	bool steers;
+
+	steer->tried = true;
+	pins = steer->mm ? get_pins_cgroup_from_mm(steer->mm) :
+			   get_pins_cgroup_from_current();
+	if (!pins)
+		return false;
+	steers = pins_cgroup_steers_blocks(pins);
+	put_pins_cgroup(pins);
+	if (!steers)
+		return false;
+
+	failed = steer_collect(it, &list);
+	if (list_empty(&list)) {
+		steer_count(steer, PINS_STEER_FAILED, failed);
+		return false;
+	}
+	if (it->pages)
+		unpin_user_pages(it->pages, it->nr);
+	else
+		unpin_folios(it->folios, it->nr);
+
+	list_for_each_entry_safe(folio, next, &list, lru) {
+		wanted += folio_nr_pages(folio);
+		/* By somebody else */
+		if (folio_maybe_dma_pinned(folio))
+			list_move_tail(&folio->lru, &pinned);
+	}
+	putback_movable_pages(&pinned);
+	moved = pins_migrate(&list, steer_target, (unsigned long)&full_nid,
+			     MIGRATE_SYNC_LIGHT, MR_LONGTERM_PIN);
+	steer_count(steer, PINS_STEERED_BLOCK, moved);
+	steer_count(steer, PINS_STEER_FAILED, failed + wanted - moved);
+	return true;
+}
+
+bool __pins_steer(struct pins_steer *steer, struct page **pages,
+		  struct folio **folios, unsigned long nr, long *ret)
+{
+	struct pins_iter it = { .pages = pages, .folios = folios, .nr = nr };
+	bool again = false;
+
+	if (!*ret)
+		again = !steer->tried && steer_blocks(steer, &it);
+	else if (*ret == -EAGAIN || *ret == -ENOMEM)
+		again = steer_again(steer, ret);
+	steer->moved = false;
+	steer->blocked = 0;
+	steer->left = 0;
+	return again;
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory that is to be emptied, and direct I/O that is in the way.
+ */
+#define _GNU_SOURCE
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "pins_util.h"
+
+#define CMA		"/sys/kernel/debug/cma"
+#define MEMORY		"/sys/devices/system/memory"
+
+/* A disk, and reads from it */
+
+int slow_disk(long ns)
+{
+	static const char dir[] = "/sys/kernel/config/nullb/pins";
+	static char *const setup[][2] = {
+		{ "size", "64" }, { "irqmode", "2" }, { "hw_queue_depth", "512" },
+	};
+	int i, fd;
+
+	if (access("/sys/kernel/config/nullb", F_OK))
+		mount("none", "/sys/kernel/config", "configfs", 0, NULL);
+	rmdir(dir);
+	if (mkdir(dir, 0755))
+		skip("no null_blk in configfs: %m");
+	for (i = 0; i < ARRAY_SIZE(setup); i++)
+		check_eq(cg_write(dir, setup[i][0], setup[i][1]), 0);
+	check_eq(cg_write_numeric(dir, "completion_nsec", ns), 0);
+	check_eq(cg_write(dir, "power", "1"), 0);
+	fd = open("/dev/pins", O_RDWR | O_DIRECT);
+	check(fd >= 0);
+	return fd;
+}
+
+/* Starts to read; it is in flight when this returns. */
+aio_context_t read_begin(int disk, void *addr, size_t len)
+{
+	struct iocb cb = {
+		.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = disk,
+		.aio_buf = (uintptr_t)addr, .aio_nbytes = len,
+	}, *cbs = &cb;
+	aio_context_t ctx = 0;
+
+	check_eq(syscall(SYS_io_setup, 1, &ctx), 0);
+	check_eq(syscall(SYS_io_submit, ctx, 1, &cbs), 1);
+	return ctx;
+}
+
+bool read_done(aio_context_t ctx)
+{
+	struct timespec none = {};
+	struct io_event event;
+
+	return syscall(SYS_io_getevents, ctx, 1, 1, &event, &none) == 1;
+}
+
+void read_end(aio_context_t ctx, size_t len)
+{
+	struct io_event event;
+	int ret;
+
+	/* Rings that go send signals of their own. */
+	do {
+		ret = syscall(SYS_io_getevents, ctx, 1, 1, &event, NULL);
+	} while (ret < 0 && errno == EINTR);
+	check_eq(ret, 1);
+	check_eq(event.res, len);
+	check_eq(syscall(SYS_io_destroy, ctx), 0);
+}
+
+/* Memory that is to be emptied */
+
+struct range cma_range(void)
+{
+	struct range r = { .block = -1 };
+	struct dirent *entry;
+	DIR *dir = opendir(CMA);
+
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(r.dir, sizeof(r.dir), CMA "/%s", entry->d_name);
+		r.pfn = cg_read_long(r.dir, "base_pfn");
+		r.pages = cg_read_long(r.dir, "count");
+		closedir(dir);
+		/* In case that a test before has taken it and failed */
+		cg_write_numeric(r.dir, "free", r.pages);
+		return r;
+	}
+	skip("no CMA area in " CMA);
+}
+
+/* A memory block that can be emptied, in ZONE_MOVABLE from now on */
+struct range movable_range(void)
+{
+	struct range r;
+	char text[32];
+
+	if (read_text(MEMORY "/block_size_bytes", text, sizeof(text)) <= 0)
+		skip("no memory blocks");
+	r.pages = strtoul(text, NULL, 16) / PAGE_SIZE;
+	for (r.block = 256; r.block >= 0; r.block--) {
+		snprintf(r.dir, sizeof(r.dir), MEMORY "/memory%d", r.block);
+		if (access(r.dir, F_OK) || cg_write(r.dir, "state", "offline"))
+			continue;
+		check_eq(cg_write(r.dir, "state", "online_movable"), 0);
+		r.pfn = r.pages * r.block;
+		return r;
+	}
+	skip("no memory block can be taken offline");
+}
+
+unsigned long pfn_of(const void *addr)
+{
+	static int fd = -1;
+	static pid_t self;
+	__u64 entry = 0;
+
+	/* It stays that of the process that has opened it. */
+	if (self != getpid()) {
+		self = getpid();
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	}
+	/* While it is migrated it is not present, and to touch it waits. */
+	do {
+		__atomic_load_n((const char *)addr, __ATOMIC_RELAXED);
+		check_eq(pread(fd, &entry, sizeof(entry),
+			       (uintptr_t)addr / PAGE_SIZE * sizeof(entry)),
+			 sizeof(entry));
+	} while (!(entry & (1ULL << 63)));
+	return entry & ((1ULL << 55) - 1);
+}
+
+bool in_range(const struct range *r, const char *addr, size_t len)
+{
+	size_t off;
+
+	for (off = 0; off < len; off += PAGE_SIZE)
+		if (pfn_of(addr + off) - r->pfn >= r->pages)
+			return false;
+	return true;
+}
+
+#define MOST	4096
+
+/*
+ * Memory that lies in the range, or does not. Shared, so that a child has the
+ * same pages, unless it is to be anonymous.
+ */
+char *memory_of(const struct range *r, bool inside, size_t len, int flags)
+{
+	static char *tried[MOST];
+	size_t chunk = len < SZ_2M ? SZ_2M : len, off;
+	char *found = NULL;
+	int nr = 0, i;
+
+	while (!found && nr < MOST) {
+		struct sysinfo info;
+		char *p;
+
+		check(!sysinfo(&info));
+		if (info.freeram * info.mem_unit < 64UL << 20)
+			break;
+		p = mmap(mem_reserve(chunk, SZ_2M), chunk, PROT_READ | PROT_WRITE,
+			 flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		check(p != MAP_FAILED);
+		tried[nr++] = p;
+		if (madvise(p, chunk, MADV_POPULATE_WRITE))
+			break;
+		for (off = 0; off + len <= chunk && !found; off += PAGE_SIZE) {
+			if (inside ? in_range(r, p + off, len) :
+				     pfn_of(p + off) - r->pfn >= r->pages)
+				found = p + off;
+		}
+	}
+	for (i = 0; i < nr; i++)
+		if (!found || tried[i] > found || found >= tried[i] + chunk)
+			munmap(tried[i], chunk);
+	if (!found)
+		skip("no memory there to be had");
+	return found;
+}
+
+/* Empties it. Returns 0 or an errno. */
+int take(const struct range *r)
+{
+	int ret;
+
+	if (r->block >= 0)
+		ret = cg_write(r->dir, "state", "offline");
+	else
+		ret = cg_write_numeric(r->dir, "alloc", r->pages);
+	return ret ? errno : 0;
+}
+
+void give_back(const struct range *r)
+{
+	if (r->block >= 0)
+		check_eq(cg_write(r->dir, "state", "online_movable"), 0);
+	else
+		check_eq(cg_write_numeric(r->dir, "free", r->pages), 0);
+}
