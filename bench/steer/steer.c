@@ -165,9 +165,7 @@ static void measure_huge(const char *name, const char *how, unsigned int nr_bloc
 	if (madvise(p, THP, MADV_POPULATE_WRITE))
 		die("cannot fault in: %m");
 	thp = now() - start;
-	record("\"layout\": \"%s\", \"how\": \"%s\", \"pages\": %u, \"blocks\": %u, \"new\": %d, "
-	       "\"register ns\": %lu, \"hugetlb\": %lu, \"hugetlb ns\": %lu, "
-	       "\"thp\": %lu, \"thp ns\": %lu, \"compact ns\": %lu",
+	record("\"layout\": \"%s\", \"how\": \"%s\", \"pages\": %u, \"blocks\": %u, \"new\": %d, \"register ns\": %lu, \"hugetlb\": %lu, \"hugetlb ns\": %lu, \"thp\": %lu, \"thp ns\": %lu, \"compact ns\": %lu",
 	       name, how, pages, nr_blocks, new_blocks, register_ns, got, hugetlb,
 	       read_number("/proc/meminfo", "AnonHugePages:") / (HUGE / KB), thp, compact);
 	note("%s, %s: %lu huge pages, %u blocks, %d new, %lu ns a page", name, how, got,
@@ -212,7 +210,7 @@ static void storm(const struct layout *layout, const char *how)
 
 #define COST_PAGES	1400
 
-static void cost(const char *how, unsigned int per_request)
+static void register_cost(const char *how, unsigned int per_request)
 {
 	unsigned int nr = COST_PAGES / per_request, i;
 	char *p = map_small(COST_PAGES * PAGE);
@@ -234,7 +232,7 @@ static void cost(const char *how, unsigned int per_request)
 	note("%s, requests of %u pages: %lu ns a page", how, per_request, ns / COST_PAGES);
 }
 
-static void cost_move_pages(unsigned int per_request)
+static void move_pages_cost(unsigned int per_request)
 {
 	static void *pages[COST_PAGES];
 	static int nodes[COST_PAGES], status[COST_PAGES];
@@ -281,12 +279,12 @@ int main(void)
 		cgroup(how);
 		for (i = 0; i < ARRAY_SIZE(layouts); i++)
 			storm(&layouts[i], how);
-		cost(how, 1);
-		cost(how, COST_PAGES);
+		register_cost(how, 1);
+		register_cost(how, COST_PAGES);
 		if (pins_supported())
 			pins_leave();
 	}
-	cost_move_pages(1);
-	cost_move_pages(COST_PAGES);
+	move_pages_cost(1);
+	move_pages_cost(COST_PAGES);
 	return 0;
 }

@@ -496,7 +496,7 @@ extern u8 block_type[MEM_PAGES / 512 + 1];
 
 #define max_pfn			MEM_PAGES
 #define pageblock_order		9
-#define pageblock_nr_pages	(1UL << pageblock_order)
+#define pageblock_nr_pages	BIT(pageblock_order)
 #define pageblock_start_pfn(pfn) ((pfn) & ~(pageblock_nr_pages - 1))
 #define get_pageblock_migratetype(p) \
 	READ_ONCE(block_type[page_to_pfn(p) >> pageblock_order])
