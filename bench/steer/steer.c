@@ -144,7 +144,7 @@ static void measure_huge(const char *name, const char *how, unsigned int nr_bloc
 			 int new_blocks, uint64_t register_ns, unsigned int pages)
 {
 	uint64_t compact, hugetlb, thp, start, got;
-	char *p;
+	char what[200], huge[200], *p;
 
 	start = now();
 	write_file("/proc/sys/vm/compact_memory", "1");
@@ -165,9 +165,15 @@ static void measure_huge(const char *name, const char *how, unsigned int nr_bloc
 	if (madvise(p, THP, MADV_POPULATE_WRITE))
 		die("cannot fault in: %m");
 	thp = now() - start;
-	record("\"layout\": \"%s\", \"how\": \"%s\", \"pages\": %u, \"blocks\": %u, \"new\": %d, \"register ns\": %lu, \"hugetlb\": %lu, \"hugetlb ns\": %lu, \"thp\": %lu, \"thp ns\": %lu, \"compact ns\": %lu",
-	       name, how, pages, nr_blocks, new_blocks, register_ns, got, hugetlb,
-	       read_number("/proc/meminfo", "AnonHugePages:") / (HUGE / KB), thp, compact);
+	snprintf(what, sizeof(what),
+		 "\"layout\": \"%s\", \"how\": \"%s\", \"pages\": %u, \"blocks\": %u, \"new\": %d",
+		 name, how, pages, nr_blocks, new_blocks);
+	snprintf(huge, sizeof(huge),
+		 "\"hugetlb\": %lu, \"hugetlb ns\": %lu, \"thp\": %lu, \"thp ns\": %lu",
+		 got, hugetlb, read_number("/proc/meminfo", "AnonHugePages:") / (HUGE / KB),
+		 thp);
+	record("%s, %s, \"register ns\": %lu, \"compact ns\": %lu", what, huge, register_ns,
+	       compact);
 	note("%s, %s: %lu huge pages, %u blocks, %d new, %lu ns a page", name, how, got,
 	     nr_blocks, new_blocks, pages ? register_ns / pages : 0);
 	munmap(p, THP);
