@@ -38,6 +38,8 @@ def report(runs):
                        "slowest us": max(r["us"] for r in tries),
                        "alone us": max(alone, default=0)}
                 for r in mine:
+                    if "longest us" in r:
+                        row["waits"], row["longest us"] = r["waits"], r["longest us"]
                     if "kind" in r:
                         row[r["kind"]] = {k: r[k] for k in ("p50", "p99", "max")}
                         row[r["kind"]]["per s"] = r["ios"] * 1e9 / r["ns"]
@@ -58,7 +60,8 @@ def text(scenes, rows):
                 if (row["scene"], row["phase"]) != (scene, phase):
                     continue
                 cells = [row["how"], f"{row['taken']} of {row['tries']}",
-                         ms(row["slowest us"])]
+                         ms(row["slowest us"]), str(row.get("waits", "-")),
+                         ms(row["longest us"]) if "longest us" in row else "-"]
                 for kind in "inside", "outside":
                     k = row.get(kind)
                     cells += ([ms(k["p50"]), ms(k["p99"]), ms(k["max"]),
@@ -67,7 +70,7 @@ def text(scenes, rows):
             if lines:
                 alone = next(r["alone us"] for r in rows if r["scene"] == scene)
                 parts.append(f"{scene}; {what} ({ms(alone)} without I/O)\n\n" + table(
-                    ["", "taken", "slowest", "I/O there: p50", "p99", "max", "per s",
+                    ["", "taken", "slowest", "waits", "longest", "I/O there: p50", "p99", "max", "per s",
                      "elsewhere: p50", "p99", "max", "per s"], lines))
     return "\n\n".join(parts)
 

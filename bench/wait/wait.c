@@ -231,6 +231,45 @@ static int compare_us(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/*
+ * How long a request was held up, as the kernel has timed it: on one CPU that tells
+ * more than the latency, of which the work of the migration is a part.
+ */
+#define TRACING		"/sys/kernel/tracing"
+
+static void trace_waits(bool on)
+{
+	if (!pins_supported())
+		return;
+	/* To truncate it clears it. */
+	if (on)
+		close(open(TRACING "/trace", O_WRONLY | O_TRUNC));
+	write_file(TRACING "/events/pins/pins_wait_end/enable", on ? "1" : "0");
+}
+
+static void report_waits(const char *scene, const char *wait_max, int nr)
+{
+	unsigned long ns, longest = 0, waits = 0;
+	char line[512], *at;
+	FILE *f;
+
+	trace_waits(false);
+	f = pins_supported() ? fopen(TRACING "/trace", "r") : NULL;
+	if (!f)
+		return;
+	while (fgets(line, sizeof(line), f)) {
+		at = strstr(line, " ns=");
+		if (!at || !strstr(line, "pins_wait_end:"))
+			continue;
+		ns = strtoul(at + 4, NULL, 10);
+		longest = ns > longest ? ns : longest;
+		waits++;
+	}
+	fclose(f);
+	record(RECORD ", \"waits\": %lu, \"longest us\": %lu", scene, wait_max, phases[nr],
+	       waits, longest / 1000);
+}
+
 static void phase_begin(int nr)
 {
 	phase = nr;
@@ -260,6 +299,7 @@ static void take_often(const char *scene, const char *wait_max, int nr)
 	uint64_t begin = now();
 	int i;
 
+	trace_waits(true);
 	phase_begin(nr);
 	for (i = 0; i < TRIES; i++) {
 		uint64_t start = now();
@@ -275,6 +315,7 @@ static void take_often(const char *scene, const char *wait_max, int nr)
 	}
 	phase_begin(QUIET);
 	report_latencies(scene, wait_max, nr, now() - begin);
+	report_waits(scene, wait_max, nr);
 }
 
 static void run(const char *scene, struct range *r, int nr_inside, int nr_outside,

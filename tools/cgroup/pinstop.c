@@ -1,0 +1,901 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pinstop - who keeps memory from moving
+ *
+ * A table of the cgroups of the pins controller, in the manner of systemd-cgtop;
+ * or their numbers as JSON, or as OpenMetrics for the textfile collector of
+ * Prometheus' node exporter. It only reads, what it may not read it leaves out,
+ * and cgroups that go away while it looks are gone.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#define _GNU_SOURCE
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <getopt.h>
+#include <limits.h>
+#include <locale.h>
+#include <mntent.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef unsigned long long u64;
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* What is known of a cgroup */
+
+enum unit { BYTES, COUNT, PAGES, USEC };
+
+enum {
+	CURRENT, MAX, PEAK,
+	ANON, FILES, SHMEM, HUGETLB, DEVICE, FOREIGN, MOVABLE,
+	PINS, UNPINS, STEERED_ZONE, STEERED_BLOCK, STEER_FAILED,
+	WAIT, WAIT_USEC, WAIT_TIMEOUT,
+	BLOCKED_CONTIG, BLOCKED_OFFLINE, BLOCKED_COMPACT,
+	REFUSED, BLOCKED,
+	NR_VALUES
+};
+
+static const struct value {
+	const char *file;
+	const char *key;	/* in a flat-keyed file */
+	const char *json;
+	enum unit unit;
+	const char *metric;
+	const char *label;	/* what tells it from others of the same metric */
+	const char *help;
+	bool counter;
+} values[NR_VALUES] = {
+	[CURRENT] = { "pins.current", NULL, "current", BYTES,
+		"pins_current_bytes", NULL,
+		"Memory that the cgroup keeps from moving.", false },
+	[MAX] = { "pins.max", NULL, "max", BYTES,
+		"pins_max_bytes", NULL, "Limit of it.", false },
+	[PEAK] = { "pins.peak", NULL, "peak", BYTES,
+		"pins_peak_bytes", NULL, "The most that it has been.", false },
+	[ANON] = { "pins.stat", "anon", "anon", BYTES,
+		"pins_memory_bytes", "type=\"anon\"",
+		"Pinned memory by its type.", false },
+	[FILES] = { "pins.stat", "file", "file", BYTES,
+		"pins_memory_bytes", "type=\"file\"", NULL, false },
+	[SHMEM] = { "pins.stat", "shmem", "shmem", BYTES,
+		"pins_memory_bytes", "type=\"shmem\"", NULL, false },
+	[HUGETLB] = { "pins.stat", "hugetlb", "hugetlb", BYTES,
+		"pins_memory_bytes", "type=\"hugetlb\"", NULL, false },
+	[DEVICE] = { "pins.stat", "device", "device", BYTES,
+		"pins_memory_bytes", "type=\"device\"", NULL, false },
+	[FOREIGN] = { "pins.stat", "foreign", "foreign", BYTES,
+		"pins_foreign_bytes", NULL,
+		"Pinned memory that is charged to another container.", false },
+	[MOVABLE] = { "pins.stat", "movable_block", "movable_block", BYTES,
+		"pins_movable_block_bytes", NULL,
+		"Pinned memory in movable pageblocks.", false },
+	[PINS] = { "pins.stat", "pins", "pins", PAGES,
+		"pins_pinned_pages", NULL, "Pages that were pinned.", true },
+	[UNPINS] = { "pins.stat", "unpins", "unpins", PAGES,
+		"pins_unpinned_pages", NULL, "Pages that were unpinned.", true },
+	[STEERED_ZONE] = { "pins.stat", "steered_zone", "steered_zone", PAGES,
+		"pins_steered_pages", "out_of=\"zone\"",
+		"Pages that were moved to be pinned.", true },
+	[STEERED_BLOCK] = { "pins.stat", "steered_block", "steered_block", PAGES,
+		"pins_steered_pages", "out_of=\"block\"", NULL, true },
+	[STEER_FAILED] = { "pins.stat", "steer_failed", "steer_failed", PAGES,
+		"pins_steer_failed_pages", NULL,
+		"Pages that could not be moved to be pinned.", true },
+	[WAIT] = { "pins.stat", "wait", "wait", COUNT,
+		"pins_waits", NULL,
+		"Requests that waited for memory to be moved.", true },
+	[WAIT_USEC] = { "pins.stat", "wait_usec", "wait_usec", USEC,
+		"pins_wait_seconds", NULL, "How long they waited.", true },
+	[WAIT_TIMEOUT] = { "pins.stat", "wait_timeout", "wait_timeout", COUNT,
+		"pins_wait_timeouts", NULL, "Waits that were given up.", true },
+	[BLOCKED_CONTIG] = { "pins.stat", "blocked_contig", "blocked_contig", COUNT,
+		"pins_blocked", "what=\"contig\"",
+		"How often pins kept memory from being emptied.", true },
+	[BLOCKED_OFFLINE] = { "pins.stat", "blocked_offline", "blocked_offline", COUNT,
+		"pins_blocked", "what=\"offline\"", NULL, true },
+	[BLOCKED_COMPACT] = { "pins.stat", "blocked_compact", "blocked_compact", COUNT,
+		"pins_blocked", "what=\"compact\"", NULL, true },
+	[REFUSED] = { "pins.events", "max", "refused", COUNT,
+		"pins_refused", NULL,
+		"Requests that were refused because of a limit.", true },
+	/* The sum of two above */
+	[BLOCKED] = { "pins.events", "blocked", "blocked", COUNT,
+		NULL, NULL, NULL, true },
+};
+
+#define NONE	(~0ULL)	/* pins.max is "max" */
+
+struct cgroup {
+	char *path;		/* below the one that was asked for */
+	u64 value[NR_VALUES];
+	u64 known;		/* bits: which of them there are */
+};
+
+static struct cgroup *cgroups;
+static size_t nr_cgroups, room;
+static unsigned int unreadable;
+static u64 ram;
+
+/* What is shown */
+
+#define SHARE		-1	/* of RAM, in percent */
+
+static const struct column {
+	const char *name, *head;
+	int value;
+	char key;
+	int width;
+} columns[] = {
+	{ "current", "Current", CURRENT, 'c', 8 },
+	{ "max", "Max", MAX, 'x', 8 },
+	{ "peak", "Peak", PEAK, 'k', 8 },
+	{ "share", "%RAM", SHARE, 'r', 6 },
+	{ "foreign", "Foreign", FOREIGN, 'f', 8 },
+	{ "movable", "Movable", MOVABLE, 'm', 8 },
+	{ "refused", "Refused", REFUSED, 'e', 8 },
+	{ "blocked", "Blocked", BLOCKED, 'l', 8 },
+	{ "waits", "Waits", WAIT, 'w', 8 },
+};
+
+#define BY_PATH		-1
+
+static int order;			/* a column, or BY_PATH */
+static bool all, batch, raw;
+static bool json, metrics;
+static const char *metrics_file, *filter;
+static unsigned int depth = 3;
+static long iterations = -1;		/* 0: until told to stop */
+static double delay = 1;
+
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
+{
+	va_list args;
+
+	fputs("pinstop: ", stderr);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static void *must(void *p)
+{
+	if (!p)
+		die("out of memory");
+	return p;
+}
+
+/* Reading */
+
+/* Return 0 or an errno. */
+static int read_at(int dir, const char *name, char *text, size_t size)
+{
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+
+	if (fd < 0)
+		return errno;
+	len = read(fd, text, size - 1);
+	if (len < 0) {
+		int err = errno;
+
+		close(fd);
+		return err;
+	}
+	close(fd);
+	text[len] = '\0';
+	return 0;
+}
+
+static bool parse(const char *text, const char *key, u64 *value)
+{
+	size_t len = key ? strlen(key) : 0;
+	char *end;
+
+	while (key && (strncmp(text, key, len) || text[len] != ' ')) {
+		text = strchr(text, '\n');
+		if (!text)
+			return false;
+		text++;
+	}
+	text += key ? len + 1 : 0;
+	if (!strncmp(text, "max", 3)) {
+		*value = NONE;
+		return true;
+	}
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return end != text && !errno;
+}
+
+static bool matches(const char *path)
+{
+	if (!filter)
+		return true;
+	if (strpbrk(filter, "*?["))
+		return !fnmatch(filter, path, 0);
+	return strstr(path, filter);
+}
+
+/* Worth a line, if not all are asked for? */
+static bool of_interest(const struct cgroup *cg)
+{
+	static const int which[] = { CURRENT, PEAK, REFUSED, BLOCKED, WAIT };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(which); i++)
+		if ((cg->known & 1ULL << which[i]) && cg->value[which[i]])
+			return true;
+	return (cg->known & 1ULL << MAX) && cg->value[MAX] != NONE;
+}
+
+static void read_cgroup(int dir, const char *path)
+{
+	char text[4096] = "";
+	const char *file = NULL;
+	struct cgroup cg = {};
+	int i, err;
+
+	if (!matches(path))
+		return;
+	for (i = 0; i < NR_VALUES; i++) {
+		if (!file || strcmp(values[i].file, file)) {
+			file = values[i].file;
+			err = read_at(dir, file, text, sizeof(text));
+			if (err)
+				text[0] = '\0';
+			/* Not one of the controller's, or gone, or secret */
+			if (err && i == CURRENT) {
+				unreadable += err == EACCES || err == EPERM;
+				return;
+			}
+			if (err == ENODEV)
+				return;
+		}
+		if (parse(text, values[i].key, &cg.value[i]))
+			cg.known |= 1ULL << i;
+	}
+	if (!(cg.known & 1ULL << CURRENT) || (!all && !of_interest(&cg)))
+		return;
+
+	if (nr_cgroups == room) {
+		room = room ? 2 * room : 64;
+		cgroups = must(realloc(cgroups, room * sizeof(*cgroups)));
+	}
+	cg.path = must(strdup(path));
+	cgroups[nr_cgroups++] = cg;
+}
+
+static void walk(int dir, const char *path, unsigned int levels)
+{
+	struct dirent *entry;
+	DIR *d;
+
+	read_cgroup(dir, path);
+	d = levels ? fdopendir(dir) : NULL;
+	if (!d) {
+		close(dir);
+		return;
+	}
+	while ((entry = readdir(d))) {
+		struct stat st;
+		char *below;
+		int fd;
+
+		if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR &&
+						entry->d_type != DT_UNKNOWN))
+			continue;
+		if (entry->d_type == DT_UNKNOWN &&
+		    (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) ||
+		     !S_ISDIR(st.st_mode)))
+			continue;
+		fd = openat(dirfd(d), entry->d_name,
+			    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0) {
+			unreadable += errno == EACCES;
+			continue;
+		}
+		if (asprintf(&below, "%s/%s", path[1] ? path : "", entry->d_name) < 0)
+			die("out of memory");
+		walk(fd, below, levels - 1);
+		free(below);
+	}
+	closedir(d);
+}
+
+/* Sorting */
+
+static double number(const struct cgroup *cg, int column)
+{
+	int value = columns[column].value;
+
+	if (value == SHARE)
+		value = CURRENT;
+	return cg->known & 1ULL << value ? (double)cg->value[value] : -1;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct cgroup *x = a, *y = b;
+
+	if (order != BY_PATH && number(x, order) != number(y, order))
+		return number(x, order) < number(y, order) ? 1 : -1;
+	return strcmp(x->path, y->path);
+}
+
+static void sample(const char *top)
+{
+	int dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0)
+		die("%s: %s", top, strerror(errno));
+	while (nr_cgroups)
+		free(cgroups[--nr_cgroups].path);
+	unreadable = 0;
+	walk(dir, "/", depth);
+	if (nr_cgroups)
+		qsort(cgroups, nr_cgroups, sizeof(*cgroups), compare);
+}
+
+/* The length of the UTF-8 character that begins here, or 0 if there is none */
+static int utf8(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	int len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 :
+		  s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	int i;
+
+	for (i = 1; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	/* Too long a form, or half of a pair */
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+/* A table, for people */
+
+static const char *show(const struct cgroup *cg, const struct column *column)
+{
+	static const char units[] = "BKMGTPE";
+	static char text[32];
+	int value = column->value == SHARE ? CURRENT : column->value;
+	u64 v = cg->value[value];
+	double d = v;
+	int unit = 0;
+
+	if (!(cg->known & 1ULL << value))
+		return "-";
+	if (column->value == SHARE) {
+		snprintf(text, sizeof(text), "%.1f", ram ? 100.0 * v / ram : 0);
+		return text;
+	}
+	if (v == NONE)
+		return "max";
+	if (values[value].unit != BYTES || raw) {
+		snprintf(text, sizeof(text), "%llu", v);
+		return text;
+	}
+	for (; d >= 1024 && units[unit + 1]; d /= 1024)
+		unit++;
+	snprintf(text, sizeof(text), unit ? "%.1f%c" : "%.0f%c", d, units[unit]);
+	return text;
+}
+
+/* Tenants choose names: nothing of them may reach the terminal but letters. */
+static void print_path(FILE *f, const char *path, int width)
+{
+	int used = 0, len;
+
+	for (; *path && (width < 0 || used < width); path += len, used++) {
+		len = utf8(path);
+		if (!len || iscntrl((unsigned char)*path) ||
+		    (len == 2 && (unsigned char)path[0] == 0xc2 &&
+		     (unsigned char)path[1] < 0xa0)) {
+			fputc('?', f);
+			len = len ?: 1;
+		} else {
+			fwrite(path, len, 1, f);
+		}
+	}
+	while (used++ < width)
+		fputc(' ', f);
+}
+
+static void screen_size(int *lines, int *cols)
+{
+	struct winsize ws;
+
+	*lines = 24;
+	*cols = 80;
+	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) && ws.ws_row && ws.ws_col) {
+		*lines = ws.ws_row;
+		*cols = ws.ws_col;
+	}
+}
+
+static int width_of(int i)
+{
+	bool bytes = columns[i].value != SHARE && values[columns[i].value].unit == BYTES;
+
+	return raw && bytes ? 14 : columns[i].width;
+}
+
+static void print_table(bool live)
+{
+	int lines, cols, width, numbers = 0, longest = 24;
+	size_t i, shown = nr_cgroups, c;
+
+	for (c = 0; c < ARRAY_SIZE(columns); c++)
+		numbers += 1 + width_of(c);
+	screen_size(&lines, &cols);
+	if (live) {
+		width = cols - numbers - 1 > 12 ? cols - numbers - 1 : 12;
+		if (shown + 2 > (size_t)lines)
+			shown = lines > 2 ? lines - 2 : 0;
+		fputs("\033[H\033[J", stdout);
+	} else {
+		for (i = 0; i < nr_cgroups; i++)
+			if ((int)strlen(cgroups[i].path) > longest)
+				longest = strlen(cgroups[i].path);
+		width = longest;
+	}
+
+	if (live)
+		fputs(order == BY_PATH ? "\033[1;4m" : "\033[4m", stdout);
+	printf("%-*s", width, "CGroup");
+	if (live)
+		fputs("\033[0m", stdout);
+	for (c = 0; c < ARRAY_SIZE(columns); c++) {
+		putchar(' ');
+		if (live)
+			fputs((int)c == order ? "\033[1;4m" : "\033[4m", stdout);
+		printf("%*s", width_of(c), columns[c].head);
+		if (live)
+			fputs("\033[0m", stdout);
+	}
+	putchar('\n');
+	for (i = 0; i < shown; i++) {
+		print_path(stdout, cgroups[i].path, width);
+		for (c = 0; c < ARRAY_SIZE(columns); c++)
+			printf(" %*s", width_of(c), show(&cgroups[i], &columns[c]));
+		putchar('\n');
+	}
+	if (unreadable && !live)
+		fprintf(stderr, "pinstop: %u cgroups may not be read\n", unreadable);
+	fflush(stdout);
+}
+
+/* For programs. What is not known is left out. */
+
+static void print_quoted(FILE *f, const char *path)
+{
+	int len;
+
+	fputc('"', f);
+	for (; *path; path += len) {
+		len = utf8(path);
+		if (!len) {
+			fputs("\357\277\275", f);	/* U+FFFD */
+			len = 1;
+		} else if (*path == '"' || *path == '\\') {
+			fprintf(f, "\\%c", *path);
+		} else if (*path == '\n') {
+			fputs("\\n", f);
+		} else if (json && (unsigned char)*path < 0x20) {
+			fprintf(f, "\\u%04x", *path);
+		} else {
+			fwrite(path, len, 1, f);
+		}
+	}
+	fputc('"', f);
+}
+
+static void print_json(FILE *f)
+{
+	struct timespec now;
+	size_t i;
+	int v;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	fprintf(f, "{\"time\": %lld.%03ld, ", (long long)now.tv_sec, now.tv_nsec / 1000000);
+	fprintf(f, "\"ram\": %llu, \"unreadable\": %u, \"cgroups\": [", ram, unreadable);
+	for (i = 0; i < nr_cgroups; i++) {
+		fputs(i ? ",\n {\"path\": " : "\n {\"path\": ", f);
+		print_quoted(f, cgroups[i].path);
+		for (v = 0; v < NR_VALUES; v++) {
+			if (!(cgroups[i].known & 1ULL << v))
+				continue;
+			if (cgroups[i].value[v] == NONE)
+				fprintf(f, ", \"%s\": null", values[v].json);
+			else
+				fprintf(f, ", \"%s\": %llu", values[v].json,
+					cgroups[i].value[v]);
+		}
+		fputc('}', f);
+	}
+	fputs("\n]}\n", f);
+}
+
+static void print_metric(FILE *f, const struct cgroup *cg, int v)
+{
+	if (!(cg->known & 1ULL << v))
+		return;
+	fprintf(f, "%s%s{cgroup=", values[v].metric, values[v].counter ? "_total" : "");
+	print_quoted(f, cg->path);
+	if (values[v].label)
+		fprintf(f, ",%s", values[v].label);
+	if (cg->value[v] == NONE)
+		fputs("} +Inf\n", f);
+	else if (values[v].unit == USEC)
+		fprintf(f, "} %llu.%06llu\n", cg->value[v] / 1000000,
+			cg->value[v] % 1000000);
+	else
+		fprintf(f, "} %llu\n", cg->value[v]);
+}
+
+static void print_metrics(FILE *f)
+{
+	int v, last;
+	size_t i;
+
+	for (v = 0; v < NR_VALUES; v = last) {
+		const char *metric = values[v].metric;
+		int each;
+
+		last = v + 1;
+		if (!metric)
+			continue;
+		while (last < NR_VALUES && values[last].metric &&
+		       !strcmp(values[last].metric, metric))
+			last++;
+		fprintf(f, "# HELP %s %s\n", metric, values[v].help);
+		fprintf(f, "# TYPE %s %s\n", metric,
+			values[v].counter ? "counter" : "gauge");
+		for (i = 0; i < nr_cgroups; i++)
+			for (each = v; each < last; each++)
+				print_metric(f, &cgroups[i], each);
+	}
+	fputs("# EOF\n", f);
+}
+
+/* Whoever reads the file finds all of it, old or new. */
+static void write_metrics(void)
+{
+	char *name;
+	FILE *f;
+
+	if (!metrics_file) {
+		print_metrics(stdout);
+		return;
+	}
+	if (asprintf(&name, "%s.%d", metrics_file, getpid()) < 0)
+		die("out of memory");
+	f = fopen(name, "we");
+	if (!f)
+		die("%s: %s", name, strerror(errno));
+	print_metrics(f);
+	if (ferror(f) | fclose(f) || rename(name, metrics_file)) {
+		int err = errno;
+
+		unlink(name);
+		die("%s: %s", metrics_file, strerror(err));
+	}
+	free(name);
+}
+
+/* The terminal */
+
+static struct termios was;
+
+static void terminal_restore(void)
+{
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &was);
+	fputs("\033[?25h", stdout);
+	fflush(stdout);
+}
+
+static void stopped(int sig)
+{
+	/* Both are safe here, unlike stdio. */
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &was);
+	if (write(STDOUT_FILENO, "\033[?25h\n", 7) < 0)
+		_exit(1);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static void resized(int sig)
+{
+	(void)sig;	/* ends the wait for a key */
+}
+
+static void terminal_setup(void)
+{
+	struct sigaction sa = { .sa_handler = stopped };
+	struct sigaction winch = { .sa_handler = resized };
+	struct termios tio;
+
+	if (tcgetattr(STDIN_FILENO, &was))
+		die("standard input: %s", strerror(errno));
+	tio = was;
+	tio.c_lflag &= ~(ICANON | ECHO);
+	tio.c_cc[VMIN] = 1;
+	tio.c_cc[VTIME] = 0;
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	sigaction(SIGWINCH, &winch, NULL);
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &tio);
+	atexit(terminal_restore);
+	fputs("\033[?25l", stdout);
+}
+
+static void help_screen(void)
+{
+	size_t c;
+
+	fputs("\033[H\033[JSort by\n  p  path\n", stdout);
+	for (c = 0; c < ARRAY_SIZE(columns); c++)
+		printf("  %c  %s\n", columns[c].key, columns[c].name);
+	fputs("\n  a  all cgroups, or only those of interest\n"
+	      "  b  bytes, or K, M, G\n"
+	      "  +  longer delay\n  -  shorter delay\n"
+	      "  SPACE  refresh\n  q  quit\n\nPress any key.", stdout);
+	fflush(stdout);
+	getchar();
+}
+
+/* Return false to quit. */
+static bool handle(int key)
+{
+	size_t c;
+
+	switch (key) {
+	case 'q':
+	case EOF:
+		return false;
+	case 'p':
+		order = BY_PATH;
+		break;
+	case 'a':
+		all = !all;
+		break;
+	case 'b':
+		raw = !raw;
+		break;
+	case '+':
+		delay += delay < 1 ? 0.25 : 1;
+		break;
+	case '-':
+		delay = delay <= 0.25 ? 0.25 : delay - (delay <= 1 ? 0.25 : 1);
+		break;
+	case '?':
+	case 'h':
+		help_screen();
+		break;
+	default:
+		for (c = 0; c < ARRAY_SIZE(columns); c++)
+			if (columns[c].key == key)
+				order = c;
+	}
+	return true;
+}
+
+/* Until the next sample. Return false to quit. */
+static bool rest(bool live)
+{
+	struct pollfd keys = { .fd = STDIN_FILENO, .events = POLLIN };
+	struct timespec pause = { .tv_sec = delay,
+				  .tv_nsec = (delay - (time_t)delay) * 1e9 };
+
+	if (live)
+		return ppoll(&keys, 1, &pause, NULL) <= 0 || handle(getchar());
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+/* Where to look */
+
+static char *mount_point(void)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent *entry;
+	char *found = NULL;
+
+	while (f && !found && (entry = getmntent(f)))
+		if (!strcmp(entry->mnt_type, "cgroup2"))
+			found = must(strdup(entry->mnt_dir));
+	if (f)
+		endmntent(f);
+	return found;
+}
+
+/* A path below the root cgroup, or any directory */
+static char *find_top(const char *arg)
+{
+	char text[4096], *root = mount_point(), *top = NULL;
+	int dir;
+
+	if (arg && root && asprintf(&top, "%s/%s", root, arg) < 0)
+		die("out of memory");
+	if (arg && (!top || access(top, F_OK)))
+		return must(strdup(arg));
+	if (!root)
+		die("no cgroup2 file system is mounted");
+	dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || read_at(dir, "cgroup.controllers", text, sizeof(text)))
+		die("%s: %s", root, strerror(errno));
+	close(dir);
+	if (!strstr(text, "pins"))
+		die("this kernel has no pins controller");
+	return top ?: root;
+}
+
+static void usage(FILE *f)
+{
+	fputs("Usage: pinstop [OPTION...] [CGROUP]\n"
+	      "Show who keeps memory from moving, by cgroup.\n\n"
+	      "  -s, --sort=COLUMN      path, current, max, peak, share, foreign, movable,\n"
+	      "                         refused, blocked or waits\n"
+	      "  -f, --filter=PATTERN   only paths that match, or contain it\n"
+	      "  -a, --all              also cgroups that have not pinned anything\n"
+	      "      --depth=N          so many levels, 3 unless told otherwise\n"
+	      "  -r, --raw              bytes in place of K, M, G\n"
+	      "  -d, --delay=SECONDS    between two samples\n"
+	      "  -n, --iterations=N     so many samples; 0: until stopped\n"
+	      "  -1                     one\n"
+	      "  -b, --batch            do not clear the screen, take no keys\n"
+	      "  -j, --json             one JSON object for each sample\n"
+	      "  -o, --openmetrics[=FILE]  for Prometheus; FILE is replaced as a whole\n"
+	      "  -h, --help             this\n", f);
+}
+
+static double parse_number(const char *text, const char *what, double least)
+{
+	char *end;
+	double n;
+
+	errno = 0;
+	n = strtod(text, &end);
+	if (end == text || *end || errno || !(n >= least) || n > 1e6)
+		die("%s: bad %s", text, what);
+	return n;
+}
+
+static int parse_order(const char *text)
+{
+	size_t c;
+
+	if (!strcmp(text, "path"))
+		return BY_PATH;
+	for (c = 0; c < ARRAY_SIZE(columns); c++)
+		if (!strcmp(text, columns[c].name))
+			return c;
+	die("%s: no such column", text);
+}
+
+int main(int argc, char **argv)
+{
+	enum { DEPTH = 256 };
+	static const struct option options[] = {
+		{ "sort", required_argument, NULL, 's' },
+		{ "filter", required_argument, NULL, 'f' },
+		{ "all", no_argument, NULL, 'a' },
+		{ "depth", required_argument, NULL, DEPTH },
+		{ "raw", no_argument, NULL, 'r' },
+		{ "delay", required_argument, NULL, 'd' },
+		{ "iterations", required_argument, NULL, 'n' },
+		{ "batch", no_argument, NULL, 'b' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "openmetrics", optional_argument, NULL, 'o' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	struct sysinfo info;
+	bool live;
+	char *top;
+	long i;
+	int c;
+
+	setlocale(LC_CTYPE, "");
+	while ((c = getopt_long(argc, argv, "s:f:ard:n:1bjo::h", options, NULL)) >= 0) {
+		switch (c) {
+		case 's':
+			order = parse_order(optarg);
+			break;
+		case 'f':
+			filter = optarg;
+			break;
+		case 'a':
+			all = true;
+			break;
+		case DEPTH:
+			depth = parse_number(optarg, "depth", 0);
+			break;
+		case 'r':
+			raw = true;
+			break;
+		case 'd':
+			delay = parse_number(optarg, "delay", 0.01);
+			break;
+		case 'n':
+			iterations = parse_number(optarg, "number", 0);
+			break;
+		case '1':
+			iterations = 1;
+			break;
+		case 'b':
+			batch = true;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'o':
+			metrics = true;
+			metrics_file = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (argc - optind > 1 || (json && metrics)) {
+		usage(stderr);
+		return 2;
+	}
+	top = find_top(argv[optind]);
+	if (!sysinfo(&info))
+		ram = (u64)info.totalram * info.mem_unit;
+
+	live = !batch && !json && !metrics && isatty(STDIN_FILENO) &&
+	       isatty(STDOUT_FILENO);
+	/* As systemd-cgtop: to the end of time on a terminal, else once */
+	if (iterations < 0)
+		iterations = live || (batch && isatty(STDOUT_FILENO)) ? 0 : 1;
+	if (live)
+		terminal_setup();
+
+	for (i = 0; !iterations || i < iterations; i++) {
+		if (i && !rest(live))
+			break;
+		sample(top);
+		if (json) {
+			print_json(stdout);
+		} else if (metrics) {
+			write_metrics();
+		} else {
+			if (i && !live)
+				putchar('\n');
+			print_table(live);
+		}
+		fflush(stdout);
+		if (ferror(stdout))
+			return 1;
+	}
+	free(top);
+	return 0;
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pinstop, tools/cgroup/, shows what the files of the cgroups say.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pins_util.h"
+
+/* It has been built beside this program. */
+static char pinstop[PATH_MAX];
+
+static char out[65536];
+
+/* What it prints, standard error included. Returns its exit code. */
+static int __printf(1, 2) run(const char *fmt, ...)
+{
+	char args[256], command[PATH_MAX + 300];
+	va_list ap;
+	FILE *f;
+	int ret;
+
+	va_start(ap, fmt);
+	vsnprintf(args, sizeof(args), fmt, ap);
+	va_end(ap);
+	snprintf(command, sizeof(command), "%s %s 2>&1 </dev/null", pinstop, args);
+	f = popen(command, "r");
+	check(f);
+	out[fread(out, 1, sizeof(out) - 1, f)] = 0;
+	ret = pclose(f);
+	check(WIFEXITED(ret));
+	return WEXITSTATUS(ret);
+}
+
+/* A cgroup with pins, a limit and a request that was refused; what it is called */
+
+static struct pin held;
+
+static const char *busy_cgroup(void)
+{
+	static char path[PATH_MAX];
+	char *cg = enter_new("a");
+	struct mem m = mem_get(MEM_ANON, SZ_64K);
+	struct pin p;
+
+	need_source(SOURCE_URING);
+	set_max(cg, SZ_64K);
+	check_eq(pin_part(&held, SOURCE_URING, &m, 0, SZ_64K / 2), 0);
+	check_eq(pin_part(&p, SOURCE_URING, &m, 0, SZ_64K), 0);
+	unpin(&p);
+	set_max(cg, SZ_64K / 2);
+	check_eq(pin_part(&p, SOURCE_URING, &m, 0, SZ_64K), -ENOMEM);
+	check_eq(pins_current(cg), SZ_64K / 2);
+	snprintf(path, sizeof(path), "%s", cg + strlen(pins_root));
+	enter_root();
+	return path;
+}
+
+static void table(void)
+{
+	const char *path = busy_cgroup();
+	unsigned long current, max, peak, foreign, movable, refused, blocked, waits;
+	double share;
+	char *line;
+
+	check_eq(run("--depth=9 -br -n1"), 0);
+	check(!strncmp(out, "CGroup ", 7));
+	line = strstr(out, path);
+	check(line);
+	line += strlen(path);
+	if (sscanf(line, "%lu %lu %lu %lf %lu %lu %lu %lu %lu", &current, &max, &peak,
+		   &share, &foreign, &movable, &refused, &blocked, &waits) != 9)
+		check_eq(line[0], 0);
+	check_eq(current, SZ_64K / 2);
+	check_eq(max, SZ_64K / 2);
+	check_eq(peak, SZ_64K);
+	check_eq(refused, 1);
+	check_eq(foreign + blocked + waits, 0);
+	check_eq(movable, pins_stat(cg_name(pins_root, path), "movable_block"));
+
+	/* For people */
+	check_eq(run("-1 --depth=9 --filter=%s", path), 0);
+	check(strstr(out, " 32.0K    32.0K    64.0K "));
+	check_eq(run("-1 --depth=9 --filter=nobody"), 0);
+	check(!strstr(out, path));
+	check_eq(run("-1 %s", path), 0);
+	check(strstr(out, "\n/ "));
+	unpin(&held);
+}
+
+static void sorted(void)
+{
+	const char *path = busy_cgroup();
+	char *other = cg_make("0"), *third = cg_make("b");
+
+	set_max(other, SZ_1G);
+	set_max(third, SZ_1G);
+	check_eq(run("-1 --depth=9 -s path"), 0);
+	check(strstr(out, "/0 ") < strstr(out, path));
+	check(strstr(out, "/b ") > strstr(out, path));
+	check_eq(run("-1 --depth=9 -s current"), 0);
+	check(strstr(out, "/0 ") > strstr(out, path));
+	check_eq(run("-1 --depth=9 -s max"), 0);
+	check(strstr(out, "/0 ") < strstr(out, path));
+	check_eq(run("-1 --depth=1"), 0);
+	check(!strstr(out, path));
+	unpin(&held);
+}
+
+static void as_json(void)
+{
+	char want[PATH_MAX + 200];
+
+	snprintf(want, sizeof(want),
+		 "{\"path\": \"%s\", \"current\": 32768, \"max\": 32768, \"peak\": 65536, \"anon\": 32768, \"file\": 0,",
+		 busy_cgroup());
+	check_eq(run("--json --depth=9"), 0);
+	check(!strncmp(out, "{\"time\": ", 9));
+	check(strstr(out, want));
+	check(strstr(out, "\"refused\": 1, \"blocked\": 0}"));
+	check(!strcmp(out + strlen(out) - 3, "]}\n"));
+	unpin(&held);
+}
+
+static void as_openmetrics(void)
+{
+	static const char file[] = "/tmp/pins.prom";
+	const char *path = busy_cgroup();
+	char want[PATH_MAX + 200], text[65536];
+
+	check_eq(run("--openmetrics --depth=9"), 0);
+	snprintf(want, sizeof(want), "\npins_current_bytes{cgroup=\"%s\"} 32768\n", path);
+	check(strstr(out, want));
+	snprintf(want, sizeof(want), "\npins_refused_total{cgroup=\"%s\"} 1\n", path);
+	check(strstr(out, want));
+	snprintf(want, sizeof(want),
+		 "\npins_memory_bytes{cgroup=\"%s\",type=\"anon\"} 32768\n", path);
+	check(strstr(out, want));
+	check(!strcmp(out + strlen(out) - 6, "# EOF\n"));
+
+	check_eq(run("-o%s --depth=9 -n 2 -d 0.1", file), 0);
+	check_eq(out[0], 0);
+	check(read_text(file, text, sizeof(text)) > 0);
+	check(strstr(text, want));
+	check(!strcmp(text + strlen(text) - 6, "# EOF\n"));
+	check_eq(unlink(file), 0);
+	check_eq(run("-o/nowhere/pins.prom"), 1);
+	unpin(&held);
+}
+
+/* Not a privilege to see; and what may not be seen is left out */
+static void as_somebody(void)
+{
+	const char *path = busy_cgroup();
+
+	check_eq(setgid(65534), 0);
+	check_eq(setuid(65534), 0);
+	if (access(pinstop, X_OK))
+		skip("%s is not for everybody", pinstop);
+	check_eq(run("-1 --depth=9"), 0);
+	check(strstr(out, path));
+}
+
+static void secret(void)
+{
+	const char *path = busy_cgroup();
+	char current[PATH_MAX];
+	pid_t pid;
+
+	snprintf(current, sizeof(current), "%s%s/pins.current", pins_root, path);
+	check_eq(chmod(current, 0400), 0);
+	pid = test_fork();
+	if (!pid) {
+		check_eq(setuid(65534), 0);
+		check_eq(run("-1 --depth=9"), 0);
+		check(!strstr(out, path));
+		check(strstr(out, "1 cgroups may not be read"));
+		_exit(0);
+	}
+	check_eq(reap(pid), 0);
+	unpin(&held);
+}
+
+static void vanishing(void)
+{
+	char *parent = cg_make("p"), *cg;
+	int i, ret = 0;
+	pid_t pid;
+
+	check_eq(cg_write(parent, "cgroup.subtree_control", "+pins"), 0);
+	pid = test_fork();
+	if (!pid) {
+		for (i = 0; i < 20 && !ret; i++)
+			ret = run("-a --depth=9 -b -n 20 -d 0.01");
+		_exit(ret);
+	}
+	cg = cg_name(parent, "gone");
+	while (waitpid(pid, &ret, WNOHANG) != pid) {
+		check_eq(cg_create(cg), 0);
+		check_eq(cg_destroy(cg), 0);
+	}
+	check(WIFEXITED(ret));
+	check_eq(WEXITSTATUS(ret), 0);
+}
+
+/* Tenants choose names; the terminal is the admin's. */
+static void names(void)
+{
+	char *cg = cg_make("\033[31mred\" \200");
+
+	set_max(cg, SZ_64K);
+	check_eq(run("-1 --depth=9"), 0);
+	check(strstr(out, "/?[31mred\" ?"));
+	check(!strchr(out, '\033'));
+	check_eq(run("-j --depth=9"), 0);
+	check(strstr(out, "/\\u001b[31mred\\\" \357\277\275\", "));
+}
+
+static void wrong_usage(void)
+{
+	check_eq(run("--sort=size"), 1);
+	check_eq(run("--json --openmetrics"), 2);
+	check_eq(run("--delay=-1"), 1);
+	check_eq(run("--iterations=x"), 1);
+	check_eq(run("--what"), 2);
+	check_eq(run("/no/such/directory"), 1);
+	check_eq(run("--help"), 0);
+}
+
+static const struct pins_test tests[] = {
+	{ "pinstop: the table says what the files say", table },
+	{ "pinstop: sorted, and as deep as it is told", sorted },
+	{ "pinstop: JSON says what the files say", as_json },
+	{ "pinstop: OpenMetrics, also to a file that is replaced", as_openmetrics },
+	{ "pinstop: for an ordinary user", as_somebody },
+	{ "pinstop: what may not be read is left out", secret },
+	{ "pinstop: cgroups that vanish", vanishing },
+	{ "pinstop: names are not sent to the terminal as they are", names },
+	{ "pinstop: wrong usage", wrong_usage },
+};
+
+int main(int argc, char **argv)
+{
+	char *slash = strrchr(argv[0], '/');
+
+	snprintf(pinstop, sizeof(pinstop), "%.*spinstop",
+		 slash ? (int)(slash + 1 - argv[0]) : 0, argv[0]);
+	if (argc > 1)
+		snprintf(pinstop, sizeof(pinstop), "%s", argv[1]);
+	pins_run(tests, ARRAY_SIZE(tests));
+}
