@@ -26,6 +26,7 @@
 #define WANTED		420		/* huge pages; all that is free would be more */
 #define THP		(300 * MB)
 #define MOST		5600
+#define PIECES		16		/* of so many pages one is free */
 
 enum { ANON, SHMEM };
 
@@ -34,15 +35,17 @@ static const struct layout {
 	int memory;
 	unsigned int buffers;
 	size_t bytes;			/* of each */
-	bool full;			/* no more than a bit of memory is free */
+	bool full;			/* no more than a bit of memory is free, */
+	bool pieces;			/* in pieces of a page, all over it */
 } layouts[] = {
-	{ "88 of 4 kB", ANON, 88, PAGE, false },
-	{ "350 of 4 kB", ANON, 350, PAGE, false },
-	{ "1400 of 4 kB", ANON, 1400, PAGE, false },
-	{ "5600 of 4 kB", ANON, 5600, PAGE, false },
-	{ "350 of 16 kB", ANON, 350, 4 * PAGE, false },
-	{ "1400 of 4 kB, shmem", SHMEM, 1400, PAGE, false },
-	{ "1400 of 4 kB, memory nearly full", ANON, 1400, PAGE, true },
+	{ "88 of 4 kB", ANON, 88, PAGE, false, false },
+	{ "350 of 4 kB", ANON, 350, PAGE, false, false },
+	{ "1400 of 4 kB", ANON, 1400, PAGE, false, false },
+	{ "5600 of 4 kB", ANON, 5600, PAGE, false, false },
+	{ "350 of 16 kB", ANON, 350, 4 * PAGE, false, false },
+	{ "1400 of 4 kB, shmem", SHMEM, 1400, PAGE, false, false },
+	{ "1400 of 4 kB, memory nearly full", ANON, 1400, PAGE, true, false },
+	{ "5600 of 4 kB, what is free in pieces", ANON, 5600, PAGE, true, true },
 };
 
 static struct iovec iov[MOST];
@@ -83,7 +86,7 @@ static void choose(const struct layout *layout, char *used, size_t bytes)
 			x ^= x >> 7;
 			x ^= x << 17;
 			at = x % places;
-		} while (taken[at]);
+		} while (taken[at] || (layout->pieces && !(at % PIECES)));
 		taken[at] = 1;
 		iov[i] = (struct iovec){ used + at * layout->bytes, layout->bytes };
 	}
@@ -194,11 +197,14 @@ static void storm(const struct layout *layout, const char *how)
 	int ring = uring_open();
 	unsigned int nr_blocks;
 	int unmovable;
+	size_t off;
 	char *used;
 
 	tidy();
 	used = map_used(layout->memory, bytes);
 	choose(layout, used, bytes);
+	for (off = 0; layout->pieces && off < bytes; off += PIECES * PAGE)
+		madvise(used + off, PAGE, MADV_DONTNEED);
 	unmovable = unmovable_blocks();
 	start = now();
 	uring_register(ring, iov, layout->buffers);

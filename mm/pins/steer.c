@@ -217,14 +217,15 @@ static struct folio *steer_claim_block(gfp_t gfp, int nid)
  * left, the page allocator takes lone pages of movable blocks, unless it finds one
  * that is half empty. These are no better than where the folio is. A whole block is
  * then made unmovable; what is not needed of it is where the next unmovable memory
- * will come from. @full is the node that is known to have no block left.
+ * will come from. Nodes that have no block left are noted in @private.
  */
-static struct folio *steer_target(struct folio *src, unsigned long full)
+static struct folio *steer_target(struct folio *src, unsigned long private)
 {
 	/* GUP has set PF_MEMALLOC_PIN. Nothing is killed for it, or waited for long. */
 	gfp_t gfp = GFP_USER | __GFP_NOWARN | __GFP_NORETRY | __GFP_THISNODE;
-	int nid = folio_nid(src), *full_nid = (int *)full;
+	nodemask_t *full = (nodemask_t *)private;
 	unsigned int order = folio_order(src);
+	int nid = folio_nid(src);
 	struct folio *folio;
 
 	/* As alloc_migration_target() */
@@ -235,11 +236,11 @@ static struct folio *steer_target(struct folio *src, unsigned long full)
 		return folio;
 	if (folio)
 		folio_put(folio);
-	if (order || *full_nid == nid)
+	if (order || node_isset(nid, *full))
 		return NULL;
 	folio = steer_claim_block(gfp, nid);
 	if (!folio)
-		*full_nid = nid;
+		node_set(nid, *full);
 	return folio;
 }
 
@@ -277,7 +278,7 @@ static unsigned long steer_collect(struct pins_iter *it, struct list_head *list)
 static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 {
 	unsigned long failed, wanted = 0;
-	int full_nid = NUMA_NO_NODE;
+	nodemask_t full = NODE_MASK_NONE;
 	struct folio *folio, *next;
 	struct pins_cgroup *pins;
 	LIST_HEAD(pinned);
@@ -312,7 +313,7 @@ static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 			list_move_tail(&folio->lru, &pinned);
 	}
 	putback_movable_pages(&pinned);
-	moved = pins_migrate(&list, steer_target, (unsigned long)&full_nid,
+	moved = pins_migrate(&list, steer_target, (unsigned long)&full,
 			     MIGRATE_SYNC_LIGHT, MR_LONGTERM_PIN);
 	steer_count(steer, PINS_STEERED_BLOCK, moved);
 	steer_count(steer, PINS_STEER_FAILED, failed + wanted - moved);
