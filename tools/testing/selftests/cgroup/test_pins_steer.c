@@ -130,7 +130,7 @@ static void zone_waits_for_io(void)
 	range = cma_range();
 	check_eq(cg_write(VM, "pins_drain_max_us", "10000000"), 0);
 	m = one_page(memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE));
-	disk = slow_disk(1000 * MS);
+	disk = slow_disk(300 * MS);
 	cg = enter_new("a");
 	reading = read_begin(disk, m.addr, PAGE_SIZE);
 	check_eq(pin(&p, SOURCE_URING, &m), 0);
@@ -413,7 +413,7 @@ static void block_gives_up(void)
 	int disk;
 
 	need_source(SOURCE_URING);
-	disk = slow_disk(1000 * MS);
+	disk = slow_disk(2000 * MS);
 	scatter(MEM_ANON);
 	m = one_page((char *)page_nr(SCATTERED / 2));
 	/* Out of CMA, where it would have to go */
@@ -562,7 +562,7 @@ static void blame_offline(void)
 	need_source(SOURCE_URING);
 	range = kernel_range();
 	check_eq(cg_write(VM, "pins_drain_max_us", "20000"), 0);
-	disk = slow_disk(2000 * MS);
+	disk = slow_disk(4000 * MS);
 	pages = memory_of(&range, true, PAGES(4), MAP_PRIVATE);
 	parent = cg_make("p");
 	a = cg_make("p/a");
@@ -646,7 +646,7 @@ static void blame_cma(void)
 
 	range = cma_range();
 	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
-	disk = slow_disk(1000 * MS);
+	disk = slow_disk(2000 * MS);
 	page = memory_of(&range, true, PAGES(3), MAP_PRIVATE);
 	log = log_open();
 	trace_pages(true);

@@ -38,7 +38,7 @@
 #include "pins_util.h"
 
 /* Longer than anything takes that is not meant to wait for it */
-#define SLOW		(1000 * MS)
+#define SLOW		(2000 * MS)
 #define PATIENT_US	10000000L
 
 /* A child of the root cgroup empties the range; it is at it when this returns. */
@@ -170,7 +170,7 @@ static void offline_waits(void)
 static void migration_need_not_wait(void)
 {
 	/* Time for two attempts, on any kernel */
-	scene(cma_range(), MAP_PRIVATE, 3 * SLOW);
+	scene(cma_range(), MAP_PRIVATE, 2 * SLOW);
 	patience(0);
 	first = read_begin(disk, page, PAGE_SIZE);
 	check(take(&range));
