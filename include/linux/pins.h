@@ -366,8 +366,7 @@ DECLARE_STATIC_KEY_FALSE(pins_drain_key);
 DECLARE_STATIC_KEY_FALSE(pins_wait_key);
 
 struct pins_drain *pins_drain_begin(unsigned long start_pfn,
-				    unsigned long end_pfn, enum pins_drain_why why,
-				    gfp_t gfp);
+				    unsigned long end_pfn, enum pins_drain_why why);
 bool pins_drain_wait(struct pins_drain *drain);
 void pins_drain_end(struct pins_drain *drain);
 
@@ -421,7 +420,7 @@ static __always_inline void pins_folio_moved(struct folio *folio)
 
 static inline struct pins_drain *
 pins_drain_begin(unsigned long start_pfn, unsigned long end_pfn,
-		 enum pins_drain_why why, gfp_t gfp)
+		 enum pins_drain_why why)
 {
 	return NULL;
 }

@@ -181,6 +181,7 @@ static void blame_log(struct pins_blame *blame)
 		len += string_escape_mem(path, strlen(path), line + len,
 					 PATH_MAX - len, ESCAPE_ANY_NP | ESCAPE_APPEND,
 					 " \\");
+		line[len] = 0;
 		if (top[i]->shared)
 			len += scnprintf(line + len, PATH_MAX - len,
 					 " (and %lu with others)", top[i]->shared);
@@ -209,14 +210,13 @@ static void blame_log(struct pins_blame *blame)
  * @start_pfn: its first page
  * @end_pfn: behind its last page
  * @offline: whether it was to be offlined
- * @nowarn: whether to leave the log alone
  *
- * If that is not because of pins, nothing is said.
+ * If that is not because of pins, nothing is said. It is logged also for those who
+ * allocate with %__GFP_NOWARN, since all gigantic pages are: it is no warning.
  *
  * Context: process context, sleeps.
  */
-void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline,
-		bool nowarn)
+void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline)
 {
 	static DEFINE_RATELIMIT_STATE(ratelimit, DEFAULT_RATELIMIT_INTERVAL,
 				      DEFAULT_RATELIMIT_BURST);
@@ -235,7 +235,7 @@ void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline,
 
 	/* Missed lines are in the tracepoint. */
 	ratelimit_set_flags(&ratelimit, RATELIMIT_MSG_ON_RELEASE);
-	if (!nowarn && __ratelimit(&ratelimit))
+	if (__ratelimit(&ratelimit))
 		blame_log(&blame);
 	if (blame.uncharged)
 		trace_pins_blocked(0, start_pfn, end_pfn, blame.uncharged, 0, offline);
@@ -349,7 +349,8 @@ static int pins_ranges_show(struct seq_file *sf, void *v)
 	for (i = 0; i < PINS_ENTRY_OWNERS && entry->owner[i]; i++) {
 		pins_cgroup_path(entry->owner[i], range->path, sizeof(range->path));
 		seq_putc(sf, ' ');
-		seq_escape(sf, range->path, " \t\n\\");
+		seq_escape_mem(sf, range->path, strlen(range->path),
+			       ESCAPE_ANY_NP | ESCAPE_APPEND, " \\");
 	}
 	if (entry->nr > PINS_ENTRY_OWNERS)
 		seq_printf(sf, " +%u", entry->nr - PINS_ENTRY_OWNERS);

@@ -225,8 +225,7 @@ enum pins_obstacle {
 };
 
 enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next);
-void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline,
-		bool nowarn);
+void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline);
 
 void __pins_wake(unsigned long pfn);
 

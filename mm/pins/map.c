@@ -86,6 +86,7 @@
 #include <linux/llist.h>
 #include <linux/memblock.h>
 #include <linux/memcontrol.h>
+#include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mmzone.h>
 #include <linux/page-isolation.h>
@@ -341,7 +342,10 @@ static void rec_set_movable(u64 *rec, struct folio *folio, bool movable)
 	rec_count(*rec, PINS_MOVABLE_BLOCK, movable ? nr_pages : -nr_pages);
 }
 
-/* Look again at the slots of a leaf for folios from @start to @last. */
+/*
+ * Look again at the slots of a leaf for folios from @start to @last. It may be empty,
+ * and its memory going away: see pins_obstacle().
+ */
 static void leaf_update(struct pins_leaf *leaf, unsigned long start,
 			unsigned long last)
 {
@@ -356,8 +360,11 @@ static void leaf_update(struct pins_leaf *leaf, unsigned long start,
 		u64 *slot = &leaf->slot[i];
 
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		if (!leaf->large)
-			leaf->movable = block_movable(pfn_to_page(pfn));
+		if (!leaf->large) {
+			struct page *page = pfn_to_online_page(pfn);
+
+			leaf->movable = page && block_movable(page);
+		}
 		list = slot_list(*slot);
 		if (*slot && pfn >= start && pfn <= last) {
 			struct folio *folio = pfn_folio(pfn);

@@ -106,7 +106,7 @@ static bool steer_wait(struct pins_steer *steer)
 
 	if (pins_obstacle(&pfn, &next) != PINS_SHORT)
 		return !steer->rounds;
-	drain = pins_drain_begin(pfn, next, PINS_DRAIN_STEER, GFP_KERNEL);
+	drain = pins_drain_begin(pfn, next, PINS_DRAIN_STEER);
 	ret = pins_drain_wait(drain);
 	pins_drain_end(drain);
 	return ret;
@@ -201,11 +201,10 @@ static struct folio *steer_claim_block(gfp_t gfp, int nid)
 	if (!page)
 		return NULL;
 	/* What compaction has emptied is still what it was. */
-	if (is_migrate_movable(get_pageblock_migratetype(page))) {
-		spin_lock_irqsave(&page_zone(page)->lock, flags);
+	spin_lock_irqsave(&page_zone(page)->lock, flags);
+	if (is_migrate_movable(get_pageblock_migratetype(page)))
 		set_pageblock_migratetype(page, MIGRATE_UNMOVABLE);
-		spin_unlock_irqrestore(&page_zone(page)->lock, flags);
-	}
+	spin_unlock_irqrestore(&page_zone(page)->lock, flags);
 	split_page(page, pageblock_order);
 	for (i = 1; i < pageblock_nr_pages; i++)
 		__free_page(page + i);

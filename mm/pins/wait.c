@@ -97,7 +97,6 @@
  * @end_pfn: behind the last page
  * @epoch: number of this drain; later ones have larger numbers
  * @why: who empties it
- * @nowarn: do not log who was in the way
  * @over: the isolator no longer waits for pins, so pins do not wait for it either
  * @waited: how long it has waited, in ns
  * @idle: since when it has failed, though no pins were in its way; 0 if it has not
@@ -109,7 +108,6 @@ struct pins_drain {
 	unsigned long end_pfn;
 	u64 epoch;
 	enum pins_drain_why why;
-	bool nowarn;
 	bool over;
 	u64 waited;
 	ktime_t idle;
@@ -383,7 +381,6 @@ static void pins_drain_gates(struct pins_drain *drain, int count)
  * @start_pfn: its first page
  * @end_pfn: behind its last page
  * @why: who empties it
- * @gfp: with %__GFP_NOWARN nothing is logged if that fails
  *
  * Call it when the range has been isolated, so that nothing is moved into it.
  *
@@ -392,8 +389,7 @@ static void pins_drain_gates(struct pins_drain *drain, int count)
  * is no memory for it; pins then come and go as ever.
  */
 struct pins_drain *pins_drain_begin(unsigned long start_pfn,
-				    unsigned long end_pfn, enum pins_drain_why why,
-				    gfp_t gfp)
+				    unsigned long end_pfn, enum pins_drain_why why)
 {
 	struct pins_drain *drain;
 
@@ -402,7 +398,6 @@ struct pins_drain *pins_drain_begin(unsigned long start_pfn,
 			(why == PINS_DRAIN_OFFLINE ? __GFP_NOFAIL : 0));
 	if (!drain)
 		return NULL;
-	drain->nowarn = gfp & __GFP_NOWARN;
 	drain->start_pfn = start_pfn;
 	drain->end_pfn = end_pfn;
 	drain->why = why;
@@ -574,8 +569,7 @@ static bool pins_drain_give_up(struct pins_drain *drain)
 	WRITE_ONCE(drain->over, true);
 	pins_wake_all();
 	if (drain->why != PINS_DRAIN_STEER)
-		pins_blame(drain->start_pfn, drain->end_pfn, drain_offlines(drain),
-			   drain->nowarn);
+		pins_blame(drain->start_pfn, drain->end_pfn, drain_offlines(drain));
 	return false;
 }
 

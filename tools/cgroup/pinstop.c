@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <getopt.h>
+#include <langinfo.h>
 #include <limits.h>
 #include <locale.h>
 #include <mntent.h>
@@ -33,6 +34,8 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <wchar.h>
+#include <wctype.h>
 
 typedef unsigned long long u64;
 
@@ -262,12 +265,13 @@ static void read_cgroup(int dir, const char *path)
 			err = read_at(dir, file, text, sizeof(text));
 			if (err)
 				text[0] = '\0';
-			/* Not one of the controller's, or gone, or secret */
+			/* Not one of the controller's, or secret */
 			if (err && i == CURRENT) {
-				unreadable += err == EACCES || err == EPERM;
+				unreadable += err != ENOENT && err != ENODEV;
 				return;
 			}
-			if (err == ENODEV)
+			/* Gone */
+			if (err == ENODEV || (err == ENOENT && i == MAX))
 				return;
 		}
 		if (parse(text, values[i].key, &cg.value[i]))
@@ -292,6 +296,7 @@ static void walk(int dir, const char *path, unsigned int levels)
 	read_cgroup(dir, path);
 	d = levels ? fdopendir(dir) : NULL;
 	if (!d) {
+		unreadable += !!levels;
 		close(dir);
 		return;
 	}
@@ -300,8 +305,8 @@ static void walk(int dir, const char *path, unsigned int levels)
 		char *below;
 		int fd;
 
-		if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR &&
-						entry->d_type != DT_UNKNOWN))
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+		    (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
 			continue;
 		if (entry->d_type == DT_UNKNOWN &&
 		    (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) ||
@@ -310,7 +315,7 @@ static void walk(int dir, const char *path, unsigned int levels)
 		fd = openat(dirfd(d), entry->d_name,
 			    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0) {
-			unreadable += errno == EACCES;
+			unreadable += errno != ENOENT && errno != ENODEV;
 			continue;
 		}
 		if (asprintf(&below, "%s/%s", path[1] ? path : "", entry->d_name) < 0)
@@ -373,6 +378,23 @@ static int utf8(const char *text)
 	return len;
 }
 
+/* The same, if it is one that may reach the terminal: tenants choose names. */
+static int printable(const char *text)
+{
+	int len = utf8(text);
+	wchar_t wc;
+
+	if (len <= 1)
+		return len == 1 && isprint((unsigned char)*text);
+	/* In a locale of single bytes they mean something else. */
+	if (strcmp(nl_langinfo(CODESET), "UTF-8") || mbtowc(&wc, text, len) != len)
+		return 0;
+	/* Nor what changes the direction of what follows */
+	if (!iswprint(wc) || (wc >= 0x2028 && wc <= 0x202e) || (wc >= 0x2066 && wc <= 0x2069))
+		return 0;
+	return len;
+}
+
 /* A table, for people */
 
 static const char *show(const struct cgroup *cg, const struct column *column)
@@ -402,24 +424,20 @@ static const char *show(const struct cgroup *cg, const struct column *column)
 	return text;
 }
 
-/* Tenants choose names: nothing of them may reach the terminal but letters. */
-static void print_path(FILE *f, const char *path, int width)
+static void print_path(const char *path, int width)
 {
 	int used = 0, len;
 
-	for (; *path && (width < 0 || used < width); path += len, used++) {
-		len = utf8(path);
-		if (!len || iscntrl((unsigned char)*path) ||
-		    (len == 2 && (unsigned char)path[0] == 0xc2 &&
-		     (unsigned char)path[1] < 0xa0)) {
-			fputc('?', f);
-			len = len ?: 1;
+	for (; *path && used < width; path += len, used++) {
+		len = printable(path);
+		if (len) {
+			fwrite(path, len, 1, stdout);
 		} else {
-			fwrite(path, len, 1, f);
+			putchar('?');
+			len = utf8(path) ?: 1;
 		}
 	}
-	while (used++ < width)
-		fputc(' ', f);
+	printf("%*s", width - used, "");
 }
 
 static void screen_size(int *lines, int *cols)
@@ -476,7 +494,7 @@ static void print_table(bool live)
 	}
 	putchar('\n');
 	for (i = 0; i < shown; i++) {
-		print_path(stdout, cgroups[i].path, width);
+		print_path(cgroups[i].path, width);
 		for (c = 0; c < ARRAY_SIZE(columns); c++)
 			printf(" %*s", width_of(c), show(&cgroups[i], &columns[c]));
 		putchar('\n');
@@ -488,6 +506,9 @@ static void print_table(bool live)
 
 /* For programs. What is not known is left out. */
 
+#define REPLACEMENT	"\357\277\275"	/* U+FFFD */
+
+/* No two paths look alike, or they would be one to whoever reads this. */
 static void print_quoted(FILE *f, const char *path)
 {
 	int len;
@@ -495,8 +516,8 @@ static void print_quoted(FILE *f, const char *path)
 	fputc('"', f);
 	for (; *path; path += len) {
 		len = utf8(path);
-		if (!len) {
-			fputs("\357\277\275", f);	/* U+FFFD */
+		if (!len || !strncmp(path, REPLACEMENT, 3)) {
+			fprintf(f, REPLACEMENT "%02x", (unsigned char)*path);
 			len = 1;
 		} else if (*path == '"' || *path == '\\') {
 			fprintf(f, "\\%c", *path);
@@ -554,13 +575,18 @@ static void print_metric(FILE *f, const struct cgroup *cg, int v)
 		fprintf(f, "} %llu\n", cg->value[v]);
 }
 
-static void print_metrics(FILE *f)
+/*
+ * What Prometheus reads from files is an older format, in which counters are called
+ * the same wherever they are named.
+ */
+static void print_metrics(FILE *f, bool old)
 {
 	int v, last;
 	size_t i;
 
 	for (v = 0; v < NR_VALUES; v = last) {
 		const char *metric = values[v].metric;
+		const char *total = old && values[v].counter ? "_total" : "";
 		int each;
 
 		last = v + 1;
@@ -569,35 +595,42 @@ static void print_metrics(FILE *f)
 		while (last < NR_VALUES && values[last].metric &&
 		       !strcmp(values[last].metric, metric))
 			last++;
-		fprintf(f, "# HELP %s %s\n", metric, values[v].help);
-		fprintf(f, "# TYPE %s %s\n", metric,
+		fprintf(f, "# HELP %s%s %s\n", metric, total, values[v].help);
+		fprintf(f, "# TYPE %s%s %s\n", metric, total,
 			values[v].counter ? "counter" : "gauge");
 		for (i = 0; i < nr_cgroups; i++)
 			for (each = v; each < last; each++)
 				print_metric(f, &cgroups[i], each);
 	}
-	fputs("# EOF\n", f);
+	if (!old)
+		fputs("# EOF\n", f);
 }
 
 /* Whoever reads the file finds all of it, old or new. */
 static void write_metrics(void)
 {
 	char *name;
+	int fd, err = 0;
 	FILE *f;
 
 	if (!metrics_file) {
-		print_metrics(stdout);
+		print_metrics(stdout, false);
 		return;
 	}
-	if (asprintf(&name, "%s.%d", metrics_file, getpid()) < 0)
+	if (asprintf(&name, "%s.XXXXXX", metrics_file) < 0)
 		die("out of memory");
-	f = fopen(name, "we");
-	if (!f)
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd < 0)
 		die("%s: %s", name, strerror(errno));
-	print_metrics(f);
-	if (ferror(f) | fclose(f) || rename(name, metrics_file)) {
-		int err = errno;
-
+	f = must(fdopen(fd, "w"));
+	print_metrics(f, true);
+	if (fchmod(fd, 0644) || fflush(f))
+		err = errno;
+	if (fclose(f) && !err)
+		err = errno;
+	if (!err && rename(name, metrics_file))
+		err = errno;
+	if (err) {
 		unlink(name);
 		die("%s: %s", metrics_file, strerror(err));
 	}
@@ -606,7 +639,7 @@ static void write_metrics(void)
 
 /* The terminal */
 
-static struct termios was;
+static struct termios was, is;
 
 static void terminal_restore(void)
 {
@@ -630,25 +663,52 @@ static void resized(int sig)
 	(void)sig;	/* ends the wait for a key */
 }
 
+/* Ctrl-Z: the shell gets the terminal as it was, and back it is as we had it. */
+static void suspended(int sig)
+{
+	int err = errno;
+
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &was);
+	if (write(STDOUT_FILENO, "\033[?25h\n", 7) < 0)
+		_exit(1);
+	raise(SIGSTOP);
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &is);
+	if (write(STDOUT_FILENO, "\033[?25l", 6) < 0)
+		_exit(1);
+	errno = err;
+	(void)sig;
+}
+
 static void terminal_setup(void)
 {
 	struct sigaction sa = { .sa_handler = stopped };
-	struct sigaction winch = { .sa_handler = resized };
-	struct termios tio;
+	/* A write to the terminal goes on, the wait for a key does not. */
+	struct sigaction winch = { .sa_handler = resized, .sa_flags = SA_RESTART };
+	struct sigaction stop = { .sa_handler = suspended, .sa_flags = SA_RESTART };
 
 	if (tcgetattr(STDIN_FILENO, &was))
 		die("standard input: %s", strerror(errno));
-	tio = was;
-	tio.c_lflag &= ~(ICANON | ECHO);
-	tio.c_cc[VMIN] = 1;
-	tio.c_cc[VTIME] = 0;
+	is = was;
+	is.c_lflag &= ~(ICANON | ECHO);
+	is.c_cc[VMIN] = 1;
+	is.c_cc[VTIME] = 0;
 	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGQUIT, &sa, NULL);
+	sigaction(SIGTSTP, &stop, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	sigaction(SIGWINCH, &winch, NULL);
-	tcsetattr(STDIN_FILENO, TCSADRAIN, &tio);
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &is);
 	atexit(terminal_restore);
 	fputs("\033[?25l", stdout);
+}
+
+/* Not by stdio, which would take more than one at a time */
+static int read_key(void)
+{
+	unsigned char key;
+
+	return read(STDIN_FILENO, &key, 1) == 1 ? key : EOF;
 }
 
 static void help_screen(void)
@@ -663,7 +723,7 @@ static void help_screen(void)
 	      "  +  longer delay\n  -  shorter delay\n"
 	      "  SPACE  refresh\n  q  quit\n\nPress any key.", stdout);
 	fflush(stdout);
-	getchar();
+	read_key();
 }
 
 /* Return false to quit. */
@@ -710,7 +770,7 @@ static bool rest(bool live)
 				  .tv_nsec = (delay - (time_t)delay) * 1e9 };
 
 	if (live)
-		return ppoll(&keys, 1, &pause, NULL) <= 0 || handle(getchar());
+		return ppoll(&keys, 1, &pause, NULL) <= 0 || handle(read_key());
 	nanosleep(&pause, NULL);
 	return true;
 }
@@ -783,6 +843,15 @@ static double parse_number(const char *text, const char *what, double least)
 	return n;
 }
 
+static long parse_count(const char *text, const char *what)
+{
+	double n = parse_number(text, what, 0);
+
+	if (n != (long)n)
+		die("%s: bad %s", text, what);
+	return n;
+}
+
 static int parse_order(const char *text)
 {
 	size_t c;
@@ -831,7 +900,7 @@ int main(int argc, char **argv)
 			all = true;
 			break;
 		case DEPTH:
-			depth = parse_number(optarg, "depth", 0);
+			depth = parse_count(optarg, "depth");
 			break;
 		case 'r':
 			raw = true;
@@ -840,7 +909,7 @@ int main(int argc, char **argv)
 			delay = parse_number(optarg, "delay", 0.01);
 			break;
 		case 'n':
-			iterations = parse_number(optarg, "number", 0);
+			iterations = parse_count(optarg, "number");
 			break;
 		case '1':
 			iterations = 1;

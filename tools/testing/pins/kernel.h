@@ -470,6 +470,7 @@ extern struct pglist_data node_data[NR_NODES];
 
 #define page_to_pfn(p)		((unsigned long)((p) - mem_map))
 #define pfn_to_page(pfn)	(&mem_map[pfn])
+#define pfn_to_online_page(pfn)	pfn_to_page(pfn)
 #define pfn_folio(pfn)		page_folio(pfn_to_page(pfn))
 #define folio_nid(f)		((int)(folio_pgdat(f) - node_data))
 #define folio_pfn(f)		page_to_pfn(&(f)->page)

@@ -684,9 +684,10 @@ static struct range gigantic_range(void)
 
 static void blame_contig(void)
 {
+	char *cg, *line, want[PATH_MAX + 64];
 	struct mem m;
 	struct pin p;
-	char *cg;
+	int log;
 
 	need_source(SOURCE_URING);
 	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
@@ -695,11 +696,17 @@ static void blame_contig(void)
 	cg = enter_new("a");
 	check_eq(pin(&p, SOURCE_URING, &m), 0);
 	check(in_range(&range, m.addr, PAGE_SIZE));
+	log = log_open();
 	/* There may be room for it elsewhere. */
 	cg_write(GIGANTIC, "nr_hugepages", "1");
 	check_eq(pins_stat(cg, "blocked_contig"), 1);
 	check_eq(pins_stat(cg, "blocked_offline"), 0);
 	check_eq(cg_read_key_long(cg, "pins.events", "blocked "), 1);
+	/* The line is to end there. */
+	line = log_find(log, "pins: emptying [mem ");
+	snprintf(want, sizeof(want), "pages pinned, 1 by %s", cg + strlen(pins_root));
+	check(line && strlen(line) > strlen(want));
+	check(!strcmp(line + strlen(line) - strlen(want), want));
 	unpin(&p);
 	cg_write(GIGANTIC, "nr_hugepages", "1");
 }

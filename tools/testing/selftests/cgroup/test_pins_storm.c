@@ -504,6 +504,10 @@ static void storm(void)
 	share(MEM_MEMFD, MAP_LEN);
 	share(MEM_SHMEM, MAP_LEN);
 	share(MEM_HUGETLB_FD, MAP_LEN);
+	/* Or static keys would be switched all the time: not what this is about */
+	cg = cg_make("b");
+	check_eq(cg_write(cg, "pins.steer", "block"), 0);
+	check_eq(cg_write(cg, "pins.wait.max", "max"), 0);
 	for (i = 0; i < CGROUPS; i++) {
 		cg = cg_nr(i);
 		check_eq(cg_write(top, "cgroup.subtree_control", "+pins"), 0);
