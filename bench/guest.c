@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/ib_user_verbs.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -533,4 +535,58 @@ void uring_unregister(int fd)
 {
 	if (syscall(__NR_io_uring_register, fd, IORING_UNREGISTER_BUFFERS, NULL, 0))
 		die("cannot unregister buffers: %m");
+}
+
+/* One command of the write() interface; returns what the answer begins with */
+static uint32_t verbs(int fd, int command, void *cmd, size_t len, int answer_len)
+{
+	uint32_t answer[16] = {}, request[32];
+	struct ib_uverbs_cmd_hdr hdr = {
+		.command = command,
+		.in_words = (sizeof(hdr) + len) / 4,
+		.out_words = answer_len / 4,
+	};
+
+	*(uint64_t *)cmd = (uintptr_t)answer;
+	memcpy(request, &hdr, sizeof(hdr));
+	memcpy((char *)request + sizeof(hdr), cmd, len);
+	if (write(fd, request, sizeof(hdr) + len) < 0)
+		die("uverbs command %d: %m", command);
+	return answer[0];
+}
+
+static uint32_t rdma_pd;
+
+int rdma_open(void)
+{
+	struct ib_uverbs_get_context context = {};
+	struct ib_uverbs_alloc_pd pd = {};
+	int fd = open("/dev/infiniband/uverbs0", O_RDWR);
+
+	if (fd < 0 && !system("rdma link add bench type rxe netdev lo"))
+		fd = open("/dev/infiniband/uverbs0", O_RDWR);
+	if (fd < 0)
+		die("no RDMA: %m");
+	/* The file of asynchronous events */
+	close(verbs(fd, IB_USER_VERBS_CMD_GET_CONTEXT, &context, sizeof(context),
+		    sizeof(struct ib_uverbs_get_context_resp)));
+	rdma_pd = verbs(fd, IB_USER_VERBS_CMD_ALLOC_PD, &pd, sizeof(pd),
+			sizeof(struct ib_uverbs_alloc_pd_resp));
+	return fd;
+}
+
+void rdma_register(int fd, const struct iovec *iov, unsigned int nr)
+{
+	while (nr--) {
+		struct ib_uverbs_reg_mr mr = {
+			.start = (uintptr_t)iov[nr].iov_base,
+			.hca_va = (uintptr_t)iov[nr].iov_base,
+			.length = iov[nr].iov_len,
+			.pd_handle = rdma_pd,
+			.access_flags = IB_UVERBS_ACCESS_LOCAL_WRITE,
+		};
+
+		verbs(fd, IB_USER_VERBS_CMD_REG_MR, &mr, sizeof(mr),
+		      sizeof(struct ib_uverbs_reg_mr_resp));
+	}
 }

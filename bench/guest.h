@@ -101,4 +101,8 @@ bool uring_try_register(int fd, struct iovec *iov, unsigned int nr);
 void uring_register(int fd, struct iovec *iov, unsigned int nr);
 void uring_unregister(int fd);
 
+/* RDMA memory regions of a soft RoCE device, which go when the file is closed */
+int rdma_open(void);
+void rdma_register(int fd, const struct iovec *iov, unsigned int nr);
+
 #endif /* BENCH_GUEST_H */

@@ -28,7 +28,7 @@
 #define MOST		5600
 #define PIECES		16		/* of so many pages one is free */
 
-enum { ANON, SHMEM };
+enum { ANON, SHMEM, RDMA };	/* the last one is anonymous, too */
 
 static const struct layout {
 	const char *name;
@@ -44,6 +44,7 @@ static const struct layout {
 	{ "5600 of 4 kB", ANON, 5600, PAGE, false, false },
 	{ "350 of 16 kB", ANON, 350, 4 * PAGE, false, false },
 	{ "1400 of 4 kB, shmem", SHMEM, 1400, PAGE, false, false },
+	{ "1400 of 4 kB, RDMA", RDMA, 1400, PAGE, false, false },
 	{ "1400 of 4 kB, memory nearly full", ANON, 1400, PAGE, true, false },
 	{ "5600 of 4 kB, what is free in pieces", ANON, 5600, PAGE, true, true },
 };
@@ -61,7 +62,7 @@ static char *map_used(int memory, size_t bytes)
 	char *p;
 	int fd;
 
-	if (memory == ANON)
+	if (memory != SHMEM)
 		return map_small(bytes);
 	fd = memfd_create("used", 0);
 	if (fd < 0 || ftruncate(fd, bytes))
@@ -194,7 +195,7 @@ static void storm(const struct layout *layout, const char *how)
 {
 	size_t bytes = layout->full ? node_free() * KB - 24 * MB : USED;
 	uint64_t start, register_ns;
-	int ring = uring_open();
+	int fd = layout->memory == RDMA ? rdma_open() : uring_open();
 	unsigned int nr_blocks;
 	int unmovable;
 	size_t off;
@@ -207,15 +208,19 @@ static void storm(const struct layout *layout, const char *how)
 		madvise(used + off, PAGE, MADV_DONTNEED);
 	unmovable = unmovable_blocks();
 	start = now();
-	uring_register(ring, iov, layout->buffers);
+	if (layout->memory == RDMA)
+		rdma_register(fd, iov, layout->buffers);
+	else
+		uring_register(fd, iov, layout->buffers);
 	register_ns = now() - start;
 	unmovable = unmovable_blocks() - unmovable;
 	nr_blocks = blocks(layout);
 	munmap(used, bytes);
 	measure_huge(layout->name, how, nr_blocks, unmovable, register_ns,
 		     layout->buffers * layout->bytes / PAGE);
-	uring_unregister(ring);
-	close(ring);
+	if (layout->memory != RDMA)
+		uring_unregister(fd);
+	close(fd);
 }
 
 /* What it costs for each page: to register it, or to have it moved */
