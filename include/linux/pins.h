@@ -15,7 +15,6 @@
 #include <linux/types.h>
 
 struct bio_vec;
-struct list_head;
 struct pins_drain;
 
 /* Who empties a range of memory */
@@ -67,10 +66,11 @@ DECLARE_STATIC_KEY_FALSE(pins_key);
  * so by the other, when it counts the pins that are left.
  */
 #define PINS_GATE_BITS	12
+#define PINS_GATE_PAGES	512
 extern atomic_t pins_gate[1 << PINS_GATE_BITS];
 
 /*
- * The first page of each 512 decides, by its number. Where struct pages lie in
+ * The first page of each PINS_GATE_PAGES decides, by its number. Where struct pages lie in
  * one aligned array, dividing the address does the same and is cheaper.
  */
 static __always_inline atomic_t *pins_gate_of(const struct folio *folio)
@@ -79,9 +79,9 @@ static __always_inline atomic_t *pins_gate_of(const struct folio *folio)
 
 	if (IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP) &&
 	    !(sizeof(struct page) & (sizeof(struct page) - 1)))
-		block = (unsigned long)folio / (512 * sizeof(struct page));
+		block = (unsigned long)folio / (PINS_GATE_PAGES * sizeof(struct page));
 	else
-		block = page_to_pfn(&folio->page) / 512;
+		block = page_to_pfn(&folio->page) / PINS_GATE_PAGES;
 	return &pins_gate[block % (1 << PINS_GATE_BITS)];
 }
 

@@ -98,6 +98,7 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
 
+const char *pins_stat_name(enum pins_stat_item item);
 bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
 u64 pins_cgroup_wait_max(void);
 void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,

@@ -65,6 +65,13 @@ struct pins_stat_cpu {
 	long folded[NR_PINS_STATS];
 };
 
+/* The lines of pins.events */
+enum pins_event {
+	PINS_EVENT_MAX,		/* its limit has refused a request */
+	PINS_EVENT_BLOCKED,	/* its pins have kept memory from being emptied */
+	NR_PINS_EVENTS,
+};
+
 struct pins_cgroup {
 	struct cgroup_subsys_state	css;
 
@@ -103,12 +110,9 @@ struct pins_cgroup {
 	unsigned long			watermark;
 	unsigned long			local_watermark;
 
-	/* How often this limit refused a request; that, and descendants' */
-	atomic64_t			refused_local;
-	atomic64_t			refused;
-	/* How often its pins kept memory from being emptied; that, and descendants' */
-	atomic64_t			blocked_local;
-	atomic64_t			blocked;
+	/* How often that has happened to it; that, and to descendants */
+	atomic64_t			events_local[NR_PINS_EVENTS];
+	atomic64_t			events[NR_PINS_EVENTS];
 	struct cgroup_file		events_file;
 	struct cgroup_file		events_local_file;
 
@@ -538,6 +542,17 @@ void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
 		css_put_many(&pins->css, unused);
 }
 
+/* Process context */
+static void pins_event(struct pins_cgroup *pins, enum pins_event event)
+{
+	atomic64_inc(&pins->events_local[event]);
+	cgroup_file_notify(&pins->events_local_file);
+	for (; pins; pins = limited_parent(pins)) {
+		atomic64_inc(&pins->events[event]);
+		cgroup_file_notify(&pins->events_file);
+	}
+}
+
 /**
  * pins_cgroup_refused() - a request failed on account of this cgroup's limit
  * @limit: the cgroup that pins_cgroup_try_charge() named
@@ -546,12 +561,7 @@ void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
  */
 void pins_cgroup_refused(struct pins_cgroup *limit)
 {
-	atomic64_inc(&limit->refused_local);
-	cgroup_file_notify(&limit->events_local_file);
-	for (; limit; limit = limited_parent(limit)) {
-		atomic64_inc(&limit->refused);
-		cgroup_file_notify(&limit->events_file);
-	}
+	pins_event(limit, PINS_EVENT_MAX);
 }
 
 /**
@@ -660,12 +670,7 @@ void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long 
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item)
 {
 	pins_cgroup_count(pins, item, 1);
-	atomic64_inc(&pins->blocked_local);
-	cgroup_file_notify(&pins->events_local_file);
-	for (; pins; pins = limited_parent(pins)) {
-		atomic64_inc(&pins->blocked);
-		cgroup_file_notify(&pins->events_file);
-	}
+	pins_event(pins, PINS_EVENT_BLOCKED);
 }
 
 /**
@@ -719,15 +724,11 @@ u64 pins_cgroup_wait_max(void)
 void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 			bool timed_out)
 {
-	int cpu = get_cpu(); /* as in pins_cgroup_account() */
-
 	if (first)
-		this_cpu_inc(pins->stat_cpu->now[PINS_WAIT]);
-	this_cpu_add(pins->stat_cpu->now[PINS_WAIT_USEC], usecs);
+		pins_cgroup_count(pins, PINS_WAIT, 1);
+	pins_cgroup_count(pins, PINS_WAIT_USEC, usecs);
 	if (timed_out)
-		this_cpu_inc(pins->stat_cpu->now[PINS_WAIT_TIMEOUT]);
-	cgroup_rstat_updated(pins->css.cgroup, cpu);
-	put_cpu();
+		pins_cgroup_count(pins, PINS_WAIT_TIMEOUT, 1);
 }
 
 /**
@@ -796,7 +797,7 @@ static void pins_css_rstat_flush(struct cgroup_subsys_state *css, int cpu)
 	}
 }
 
-static const char * const pins_stat_name[NR_PINS_STATS] = {
+static const char * const stat_names[NR_PINS_STATS] = {
 	[PINS_ANON]	= "anon",
 	[PINS_FILE]	= "file",
 	[PINS_SHMEM]	= "shmem",
@@ -817,6 +818,15 @@ static const char * const pins_stat_name[NR_PINS_STATS] = {
 	[PINS_BLOCKED_COMPACT] = "blocked_compact",
 };
 
+/**
+ * pins_stat_name() - what a line of pins.stat is called
+ * @item: the line
+ */
+const char *pins_stat_name(enum pins_stat_item item)
+{
+	return stat_names[item];
+}
+
 static int pins_stat_show(struct seq_file *sf, void *v)
 {
 	struct pins_cgroup *pins = css_pins(seq_css(sf));
@@ -834,7 +844,7 @@ static int pins_stat_show(struct seq_file *sf, void *v)
 
 		if (i < PINS_PINS)
 			val *= PAGE_SIZE;
-		seq_printf(sf, "%s %llu\n", pins_stat_name[i], val);
+		seq_printf(sf, "%s %llu\n", stat_names[i], val);
 	}
 	return 0;
 }
@@ -1035,22 +1045,21 @@ static ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf,
 	return nbytes;
 }
 
+static int show_events(struct seq_file *sf, const atomic64_t *events)
+{
+	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&events[PINS_EVENT_MAX]));
+	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&events[PINS_EVENT_BLOCKED]));
+	return 0;
+}
+
 static int pins_events_show(struct seq_file *sf, void *v)
 {
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&pins->refused));
-	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&pins->blocked));
-	return 0;
+	return show_events(sf, css_pins(seq_css(sf))->events);
 }
 
 static int pins_events_local_show(struct seq_file *sf, void *v)
 {
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&pins->refused_local));
-	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&pins->blocked_local));
-	return 0;
+	return show_events(sf, css_pins(seq_css(sf))->events_local);
 }
 
 static struct cftype pins_files[] = {

@@ -36,14 +36,6 @@
 
 static DEFINE_PER_CPU(unsigned int, pins_blame_seen);
 
-static const char * const pins_type_name[NR_PINS_TYPES] = {
-	[PINS_ANON]	= "anon",
-	[PINS_FILE]	= "file",
-	[PINS_SHMEM]	= "shmem",
-	[PINS_HUGETLB]	= "hugetlb",
-	[PINS_DEVICE]	= "device",
-};
-
 #ifdef CONFIG_MEMORY_ISOLATION
 
 /* A cgroup that is in the way */
@@ -291,7 +283,7 @@ static bool pins_alike(struct pins_range *range, struct pins_entry *next)
 	       !memcmp(next->owner, range->entry.owner, sizeof(next->owner));
 }
 
-static void *pins_ranges_at(struct seq_file *sf, loff_t *pos)
+static void *pins_ranges_start(struct seq_file *sf, loff_t *pos)
 {
 	struct pins_range *range = sf->private;
 	struct pins_entry next;
@@ -313,18 +305,13 @@ static void *pins_ranges_at(struct seq_file *sf, loff_t *pos)
 	return range;
 }
 
-static void *pins_ranges_start(struct seq_file *sf, loff_t *pos)
-{
-	return pins_ranges_at(sf, pos);
-}
-
 static void *pins_ranges_next(struct seq_file *sf, void *v, loff_t *pos)
 {
 	struct pins_range *range = v;
 
 	*pos = range->end;
 	pins_entry_put(&range->entry);
-	return pins_ranges_at(sf, pos);
+	return pins_ranges_start(sf, pos);
 }
 
 static void pins_ranges_stop(struct seq_file *sf, void *v)
@@ -344,7 +331,7 @@ static int pins_ranges_show(struct seq_file *sf, void *v)
 	seq_printf(sf, "%#018llx-%#018llx node %d %s %s %lu",
 		   (u64)PFN_PHYS(entry->pfn), (u64)PFN_PHYS(range->end) - 1,
 		   entry->nid, entry->movable ? "movable" : "unmovable",
-		   pins_type_name[entry->type],
+		   pins_stat_name(entry->type),
 		   (range->end - entry->pfn) * PAGE_SIZE);
 	for (i = 0; i < PINS_ENTRY_OWNERS && entry->owner[i]; i++) {
 		pins_cgroup_path(entry->owner[i], range->path, sizeof(range->path));

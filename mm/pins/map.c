@@ -227,6 +227,15 @@ static struct pins_list *slot_list(u64 slot)
 	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
 }
 
+/* The first of the records in a slot, and how many there are */
+static u64 *slot_recs(u64 *slot, unsigned int *nr)
+{
+	struct pins_list *list = slot_list(*slot);
+
+	*nr = list ? list->nr : !!*slot;
+	return list ? list->rec : slot;
+}
+
 static void pins_reap(struct work_struct *work);
 static DECLARE_DELAYED_WORK(pins_reap_work, pins_reap);
 static LLIST_HEAD(pins_empty_leaves);
@@ -351,29 +360,25 @@ static void leaf_update(struct pins_leaf *leaf, unsigned long start,
 {
 	unsigned int shift = leaf->large ? PINS_LARGE_ORDER : 0;
 	unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) << shift;
-	unsigned int i = 0, used, j;
+	unsigned int i = 0, used, nr, j;
 	unsigned long flags;
+	u64 *rec;
 
 	rcu_read_lock();
 	do {
-		struct pins_list *list;
-		u64 *slot = &leaf->slot[i];
-
 		raw_spin_lock_irqsave(&leaf->lock, flags);
 		if (!leaf->large) {
 			struct page *page = pfn_to_online_page(pfn);
 
 			leaf->movable = page && block_movable(page);
 		}
-		list = slot_list(*slot);
-		if (*slot && pfn >= start && pfn <= last) {
+		rec = slot_recs(&leaf->slot[i], &nr);
+		if (nr && pfn >= start && pfn <= last) {
 			struct folio *folio = pfn_folio(pfn);
 			bool movable = leaf_movable(leaf, folio);
 
-			if (!list)
-				rec_set_movable(slot, folio, movable);
-			for (j = 0; list && j < list->nr; j++)
-				rec_set_movable(&list->rec[j], folio, movable);
+			for (j = 0; j < nr; j++)
+				rec_set_movable(&rec[j], folio, movable);
 		}
 		used = leaf->used;
 		/* A list may be as long as many folios. */
@@ -394,8 +399,10 @@ static void pins_blocks_update(struct work_struct *work)
 	for_each_set_bit(bit, pins_changed, 1 << PINS_GATE_BITS) {
 		if (!test_and_clear_bit(bit, pins_changed))
 			continue;
-		for (block = bit; block * 512 < max_pfn; block += 1 << PINS_GATE_BITS) {
-			unsigned long start = block * 512, last = start + 511;
+		for (block = bit; block * PINS_GATE_PAGES < max_pfn;
+		     block += 1 << PINS_GATE_BITS) {
+			unsigned long start = block * PINS_GATE_PAGES;
+			unsigned long last = start + PINS_GATE_PAGES - 1;
 
 			rcu_read_lock();
 			xa_for_each_range(&pins_small, index, leaf,
@@ -427,7 +434,8 @@ static struct irq_work pins_blocks_irq_work = IRQ_WORK_INIT(pins_blocks_irq);
  * Keeps the count of what is pinned in movable pageblocks. As zone->lock is held,
  * that is left to a worker. Leaves that are new look for themselves: whoever makes
  * one looks at the type after it is in the map, and the worker looks at the map
- * after the type has been set.
+ * after the type has been set. Not behind pins_key: an empty leaf may outlive that,
+ * and be used again.
  *
  * Context: any but NMI.
  */
@@ -439,8 +447,8 @@ void pins_block_changed(struct page *page)
 	smp_mb(); /* pairs with leaf_create() */
 	if (xa_empty(&pins_small) && xa_empty(&pins_large))
 		return;
-	for (; pfn < end; pfn += 512)
-		set_bit(pfn / 512 % (1 << PINS_GATE_BITS), pins_changed);
+	for (; pfn < end; pfn += PINS_GATE_PAGES)
+		set_bit(pfn / PINS_GATE_PAGES % (1 << PINS_GATE_BITS), pins_changed);
 	irq_work_queue(&pins_blocks_irq_work);
 }
 
@@ -647,14 +655,12 @@ void pins_batch_flush(struct pins_batch *batch)
 /* The record of a cgroup in a slot, if any. */
 static u64 *slot_find(u64 *slot, u32 id)
 {
-	struct pins_list *list = slot_list(*slot);
-	unsigned int i;
+	unsigned int i, nr;
+	u64 *rec = slot_recs(slot, &nr);
 
-	if (!list)
-		return *slot && FIELD_GET(REC_ID, *slot) == id ? slot : NULL;
-	for (i = 0; i < list->nr; i++)
-		if (FIELD_GET(REC_ID, list->rec[i]) == id)
-			return &list->rec[i];
+	for (i = 0; i < nr; i++)
+		if (FIELD_GET(REC_ID, rec[i]) == id)
+			return &rec[i];
 	return NULL;
 }
 
@@ -1210,20 +1216,16 @@ void pins_map_count(struct folio *folio, enum pins_stat_item item, long n)
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	unsigned long flags;
-	unsigned int i;
+	unsigned int i, nr;
+	u64 *rec;
 
 	rcu_read_lock();
 	leaf = xa_load(place.map, place.index);
 	if (leaf) {
-		u64 *slot = &leaf->slot[place.slot];
-		struct pins_list *list;
-
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		list = slot_list(*slot);
-		if (!list && *slot)
-			rec_count(*slot, item, n);
-		for (i = 0; list && i < min(list->nr, PINS_ENTRY_OWNERS); i++)
-			rec_count(list->rec[i], item, n);
+		rec = slot_recs(&leaf->slot[place.slot], &nr);
+		for (i = 0; i < min(nr, PINS_ENTRY_OWNERS); i++)
+			rec_count(rec[i], item, n);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
 	rcu_read_unlock();
@@ -1257,7 +1259,7 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
 	unsigned long pos = pfn >> shift, flags;
 	struct pins_leaf *leaf;
 	unsigned int i;
-	u64 slot = 0;
+	u64 *rec;
 
 	memset(entry, 0, sizeof(*entry));
 	entry->pfn = pfn;
@@ -1265,16 +1267,12 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
 	leaf = xa_load(map, pos >> PINS_LEAF_SHIFT);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		slot = leaf->slot[pos % PINS_LEAF_SLOTS];
-		if (slot) {
-			struct pins_list *list = slot_list(slot);
-			u64 *rec = list ? list->rec : &slot;
-
+		rec = slot_recs(&leaf->slot[pos % PINS_LEAF_SLOTS], &entry->nr);
+		if (entry->nr) {
 			entry->nr_pages = folio_nr_pages(pfn_folio(pfn));
 			entry->nid = folio_nid(pfn_folio(pfn));
 			entry->type = FIELD_GET(REC_TYPE, *rec);
 			entry->movable = *rec & REC_MOVABLE;
-			entry->nr = list ? list->nr : 1;
 			for (i = skip; i < entry->nr && i - skip < PINS_ENTRY_OWNERS; i++)
 				entry->owner[i - skip] =
 					get_pins_cgroup_from_id(FIELD_GET(REC_ID, rec[i]));
@@ -1282,7 +1280,7 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
 	rcu_read_unlock();
-	return slot;
+	return entry->nr;
 }
 
 /**

@@ -42,15 +42,20 @@
 #define PINS_STEER_ROUNDS	64
 #define PINS_STEER_PATIENCE	(10ULL * NSEC_PER_SEC)
 
-/* In pages, to the cgroup that would pay for the pins */
+/* The cgroup that would pay for the pins, as in charge.c */
+static struct pins_cgroup *steer_payer(struct mm_struct *mm)
+{
+	return mm ? get_pins_cgroup_from_mm(mm) : get_pins_cgroup_from_current();
+}
+
+/* In pages */
 static void steer_count(struct pins_steer *steer, enum pins_stat_item item, long n)
 {
 	struct pins_cgroup *pins;
 
 	if (!n || !pins_enabled())
 		return;
-	pins = steer->mm ? get_pins_cgroup_from_mm(steer->mm) :
-			   get_pins_cgroup_from_current();
+	pins = steer_payer(steer->mm);
 	if (!pins)
 		return;
 	pins_cgroup_count(pins, item, n);
@@ -163,6 +168,19 @@ static bool steer_again(struct pins_steer *steer, long *ret)
 	return false;
 }
 
+/* Are pins of this memory to leave movable pageblocks? */
+static bool steers_blocks(struct mm_struct *mm)
+{
+	struct pins_cgroup *pins = steer_payer(mm);
+	bool ret;
+
+	if (!pins)
+		return false;
+	ret = pins_cgroup_steers_blocks(pins);
+	put_pins_cgroup(pins);
+	return ret;
+}
+
 /* Is a folio to be moved to another block, if it can be? */
 static bool steer_misplaced(struct folio *folio)
 {
@@ -175,21 +193,17 @@ static bool steer_misplaced(struct folio *folio)
 bool __pins_misplaced(struct page **pages, unsigned long nr)
 {
 	struct pins_iter it = { .pages = pages, .nr = nr };
-	struct pins_cgroup *pins = get_pins_cgroup_from_mm(current->mm);
-	bool ret = false;
 
-	if (!pins)
+	if (!steers_blocks(current->mm))
 		return false;
-	if (pins_cgroup_steers_blocks(pins)) {
-		while (it.pos < it.nr && !ret) {
-			struct pins_run run = pins_iter_run(&it);
+	while (it.pos < it.nr) {
+		struct pins_run run = pins_iter_run(&it);
 
-			it.pos += run.n;
-			ret = steer_misplaced(run.folio);
-		}
+		it.pos += run.n;
+		if (steer_misplaced(run.folio))
+			return true;
 	}
-	put_pins_cgroup(pins);
-	return ret;
+	return false;
 }
 
 /* Make a pageblock of the node unmovable. Return a page of it; the others are free. */
@@ -279,20 +293,12 @@ static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 	unsigned long failed, wanted = 0;
 	nodemask_t full = NODE_MASK_NONE;
 	struct folio *folio, *next;
-	struct pins_cgroup *pins;
 	LIST_HEAD(pinned);
 	unsigned int moved;
 	LIST_HEAD(list);
-	bool steers;
 
 	steer->tried = true;
-	pins = steer->mm ? get_pins_cgroup_from_mm(steer->mm) :
-			   get_pins_cgroup_from_current();
-	if (!pins)
-		return false;
-	steers = pins_cgroup_steers_blocks(pins);
-	put_pins_cgroup(pins);
-	if (!steers)
+	if (!steers_blocks(steer->mm))
 		return false;
 
 	failed = steer_collect(it, &list);

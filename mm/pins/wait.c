@@ -223,7 +223,7 @@ void __pins_wake(unsigned long pfn)
 
 	/* The gate stands for other memory, too. Large folios may begin before. */
 	rcu_read_lock();
-	draining = pins_drain_at(pfn, pfn + 512);
+	draining = pins_drain_at(pfn, pfn + PINS_GATE_PAGES);
 	rcu_read_unlock();
 	if (!draining)
 		return;
@@ -372,7 +372,8 @@ static void pins_drain_gates(struct pins_drain *drain, int count)
 {
 	unsigned long pfn;
 
-	for (pfn = ALIGN_DOWN(drain->start_pfn, 512); pfn < drain->end_pfn; pfn += 512)
+	for (pfn = ALIGN_DOWN(drain->start_pfn, PINS_GATE_PAGES); pfn < drain->end_pfn;
+	     pfn += PINS_GATE_PAGES)
 		atomic_add(count, pins_gate_of((struct folio *)pfn_to_page(pfn)));
 }
 
@@ -502,7 +503,7 @@ static int pins_drain_find(struct pins_drain *drain, unsigned long *pfns)
 		switch (pins_obstacle(&pfn, &next)) {
 		case PINS_SHORT:
 			/* If it begins outside, nobody would be woken. */
-			if (pfn < ALIGN_DOWN(drain->start_pfn, 512))
+			if (pfn < ALIGN_DOWN(drain->start_pfn, PINS_GATE_PAGES))
 				return -EBUSY;
 			pfns[nr++] = pfn;
 			if (nr == PINS_DRAIN_BATCH)
@@ -811,7 +812,7 @@ static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 			   unsigned int state, bool *slept)
 {
 	/* A large folio may begin before the range. */
-	unsigned long end = pfn + 512;
+	unsigned long end = pfn + PINS_GATE_PAGES;
 	enum pins_obstacle obstacle;
 	struct pins_sleeper sleeper;
 	unsigned long first, next;
@@ -820,9 +821,7 @@ static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 	do {
 		first = pfn;
 		pins_wait_enter(&sleeper, pins_waitqueue(pfn));
-		/*
-		 * If the drain ends after this, it wakes us: we are registered.
-		 */
+		/* If the drain ends after this, it wakes us: we are registered. */
 		rcu_read_lock();
 		obstacle = pins_drain_at(pfn, end) ? pins_obstacle(&first, &next) :
 						     PINS_GONE;

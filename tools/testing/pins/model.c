@@ -626,10 +626,6 @@ static void op_rare(void)
 	int i = 1 + rnd(NR_SLOTS - 1);
 
 	switch (rnd(10)) {
-	case 8:
-	case 9:
-		op_block();
-		break;
 	case 0:
 	case 1:
 		slot[i]->max = rnd(3) ? slot[i]->usage + rnd(200) - 20 : LONG_MAX;
@@ -655,6 +651,10 @@ static void op_rare(void)
 		if (rnd(4))
 			break;
 		check_all();
+		break;
+	case 8:
+	case 9:
+		op_block();
 		break;
 	default:
 		peek_reap();

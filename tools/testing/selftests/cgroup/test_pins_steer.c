@@ -118,24 +118,33 @@ static void zone(void)
 	check_eq(pins_current(cg), 0);
 }
 
-static void zone_waits_for_io(void)
+/* A page in CMA is in use for a read that takes so long, and a new cgroup wants it. */
+static struct mem wanted;
+static __kernel_ulong_t reading;
+
+static char *conflict(long drain_max_us, long ns)
 {
-	__kernel_ulong_t reading;
-	struct mem m;
-	struct pin p;
 	char *cg;
 	int disk;
 
 	need_source(SOURCE_URING);
 	range = cma_range();
-	check_eq(cg_write(VM, "pins_drain_max_us", "10000000"), 0);
-	m = one_page(memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE));
-	disk = slow_disk(300 * MS);
+	check_eq(cg_write_numeric(VM, "pins_drain_max_us", drain_max_us), 0);
+	wanted = one_page(memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE));
+	disk = slow_disk(ns);
 	cg = enter_new("a");
-	reading = read_begin(disk, m.addr, PAGE_SIZE);
-	check_eq(pin(&p, SOURCE_URING, &m), 0);
+	reading = read_begin(disk, wanted.addr, PAGE_SIZE);
+	return cg;
+}
+
+static void zone_waits_for_io(void)
+{
+	char *cg = conflict(10000000, 300 * MS);
+	struct pin p;
+
+	check_eq(pin(&p, SOURCE_URING, &wanted), 0);
 	check(read_done(reading));
-	check(!in_range(&range, m.addr, PAGE_SIZE));
+	check(!in_range(&range, wanted.addr, PAGE_SIZE));
 	check_eq(pins_current(cg), PAGE_SIZE);
 	check_eq(pins_stat(cg, "steer_failed"), 0);
 	unpin(&p);
@@ -143,29 +152,19 @@ static void zone_waits_for_io(void)
 
 static void zone_gives_up(void)
 {
-	__kernel_ulong_t reading;
-	struct mem m;
+	char *cg = conflict(20000, 2000 * MS);
 	struct pin p;
-	char *cg;
-	int disk;
 
-	need_source(SOURCE_URING);
-	range = cma_range();
-	check_eq(cg_write(VM, "pins_drain_max_us", "20000"), 0);
-	m = one_page(memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE));
-	disk = slow_disk(2000 * MS);
-	cg = enter_new("a");
-	reading = read_begin(disk, m.addr, PAGE_SIZE);
-	check_eq(pin(&p, SOURCE_URING, &m), -ENOMEM);
+	check_eq(pin(&p, SOURCE_URING, &wanted), -ENOMEM);
 	check(!read_done(reading));
-	check(in_range(&range, m.addr, PAGE_SIZE));
+	check(in_range(&range, wanted.addr, PAGE_SIZE));
 	check_eq(pins_current(cg), 0);
 	check_eq(pins_stat(cg, "pins"), 0);
 	check_eq(pins_stat(cg, "steered_zone"), 0);
 	check_eq(pins_stat(cg, "steer_failed"), 1);
 	read_end(reading, PAGE_SIZE);
 	/* It was not its fault */
-	check_eq(pin(&p, SOURCE_URING, &m), 0);
+	check_eq(pin(&p, SOURCE_URING, &wanted), 0);
 	check_eq(pins_stat(cg, "steered_zone"), 1);
 	unpin(&p);
 }
@@ -405,7 +404,6 @@ static void block_leaves_huge_pages(void)
 /* One attempt, and no error */
 static void block_gives_up(void)
 {
-	__kernel_ulong_t reading;
 	unsigned long pfn;
 	struct mem m;
 	struct pin p;
@@ -490,7 +488,6 @@ static void take_in_vain(const struct range *r, int ms)
 	check_eq(reap(pid), 0);
 }
 
-/* The last line of the kernel log that begins like that, and is younger than fd */
 static int log_open(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
@@ -500,6 +497,7 @@ static int log_open(void)
 	return fd;
 }
 
+/* The last line of the kernel log with that in it since log_open(), from there on */
 static char *log_find(int fd, const char *what)
 {
 	static char text[4096];
@@ -556,7 +554,6 @@ static void blame_offline(void)
 	struct mem m, n;
 	struct pin p, q, r;
 	int log, other, disk;
-	__kernel_ulong_t reading;
 	struct pollfd events;
 
 	need_source(SOURCE_URING);
@@ -640,7 +637,6 @@ static void blame_offline(void)
 
 static void blame_cma(void)
 {
-	__kernel_ulong_t reading;
 	char *page, *line;
 	int log, disk;
 
