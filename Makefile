@@ -3,14 +3,16 @@
 # The commands of this repository; make help lists them. The scripts behind
 # them are in scripts/ and vm/, all that they make is in build/.
 
-export KSRC
+export KSRC KCONFIG
 
 help:
 	@echo 'The pins controller: a cgroup controller for long-term pinned memory'
 	@echo
 	@echo '  make run       build the kernel, boot it in QEMU and show a demo'
 	@echo '  make shell     the same VM, with a shell'
+	@echo '  make system    Debian 13 with our systemd and kernel packages, in QEMU'
 	@echo '  make test      run all tests in the VM'
+	@echo '  make test-system systemd and containers, on Debian 13 in the VM'
 	@echo '  make test-full with those that take hours, other people'"'"'s and on arm64'
 	@echo '  make fuzz      look for mistakes in the accounting, until one is found'
 	@echo '  make check     look at the code: style, warnings, configurations'
@@ -20,9 +22,12 @@ help:
 	@echo '  make kernel    build/pins/bzImage'
 	@echo '  make baseline  build/baseline/bzImage: the same without our patches'
 	@echo '  make debug     build/debug/bzImage: with all that finds mistakes'
+	@echo '  make deb       the kernel as Debian packages: build/deb/'
+	@echo '  make packages  systemd, crun, libcgroup for Debian 13, with pins'
 	@echo '  make clean     remove build/'
 	@echo
 	@echo 'KSRC=dir takes the kernel source from there instead of from Debian.'
+	@echo 'KCONFIG=file is the configuration for make deb, instead of the VM'"'"'s.'
 
 deps:
 	@scripts/deps
@@ -47,9 +52,23 @@ shell: kernel build/demo-io_uring
 test: deps
 	@vm/test
 
+deb packages:
+	@scripts/deps system
+	@scripts/$@
+
+system:
+	@scripts/deps system
+	@scripts/system
+	@echo 'booting build/system/root.img in QEMU; log out to end it'
+	@vm/boot -r build/system/root.img -m 2G build/system/vmlinuz
+
+test-system:
+	@scripts/deps system
+	@vm/test system
+
 test-full: deps
-	@scripts/deps full
-	@vm/test native pins debug upstream others kcsan arm64
+	@scripts/deps full system
+	@vm/test native pins debug upstream others kcsan arm64 system
 
 check: deps
 	@scripts/check
@@ -67,5 +86,6 @@ build/demo-io_uring: vm/demo-io_uring.c | deps
 clean:
 	rm -rf build
 
-.PHONY: help deps tree kernel baseline debug longterm run shell test test-full fuzz check bench clean
+.PHONY: help deps tree kernel baseline debug longterm deb packages run shell system \
+	test test-system test-full fuzz check bench clean
 .NOTPARALLEL:

@@ -49,7 +49,7 @@ progress() {
 		[ $((SECONDS - last)) -ge 15 ] || continue
 		last=$SECONDS
 		printf '  [%s] %s: %s\n' "$(clock $((SECONDS - start)))" "$what" \
-			"$(wc -l <"$log") steps, now $(tail -n 1 "$log" | tr -s ' ')"
+			"$(wc -l <"$log") steps, now $(tail -n 1 "$log" | tr -s ' ' | cut -c 1-80)"
 	done
 	wait $pid || rc=$?
 	[ $rc -eq 0 ] || say "$what failed ($rc), all it said is in ${log#"$top"/}" >&2
@@ -62,4 +62,13 @@ debian_mirror() {
 	# shellcheck disable=SC2016 # apt-get expands it
 	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
 		"Codename: $(debian_release)" | head -n 1
+}
+
+# Where RELEASE is to be had, as lines of a sources.list: wherever this machine has
+# its own from
+debian_sources() {	# RELEASE
+	# shellcheck disable=SC2016 # apt-get expands it
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+		sort -u |
+		sed -nE "s/^(.*) $(debian_release)(-updates|-security)?\$/deb \1 $1\2 main/p"
 }
