@@ -29,6 +29,7 @@
 
 #define TRACING		"/sys/kernel/tracing"
 #define GIGANTIC	"/sys/kernel/mm/hugepages/hugepages-1048576kB"
+#define NODES		"/sys/devices/system/node"
 
 #define SCATTERED	16		/* pins, each in a block of its own */
 
@@ -658,7 +659,7 @@ static void blame_cma(void)
 	give_back(&range);
 }
 
-/* The first place where the kernel would make a gigantic page */
+/* The first place where the kernel would make a gigantic page on some node */
 static struct range gigantic_range(void)
 {
 	struct range r = { .pages = SZ_1G / PAGE_SIZE };
@@ -680,7 +681,7 @@ static struct range gigantic_range(void)
 
 static void blame_contig(void)
 {
-	char *cg, *line, want[PATH_MAX + 64];
+	char *cg, *line, on_node[128], want[PATH_MAX + 64];
 	struct mem m;
 	struct pin p;
 	int log;
@@ -693,8 +694,10 @@ static void blame_contig(void)
 	check_eq(pin(&p, SOURCE_URING, &m), 0);
 	check(in_range(&range, m.addr, PAGE_SIZE));
 	log = log_open();
-	/* There may be room for it elsewhere. */
-	cg_write(GIGANTIC, "nr_hugepages", "1");
+	/* There may be room for it elsewhere, and the next node would be another. */
+	snprintf(on_node, sizeof(on_node), NODES "/node%d/hugepages/hugepages-1048576kB",
+		 node_of(m.addr));
+	cg_write(access(on_node, F_OK) ? GIGANTIC : on_node, "nr_hugepages", "1");
 	check_eq(pins_stat(cg, "blocked_contig"), 1);
 	check_eq(pins_stat(cg, "blocked_offline"), 0);
 	check_eq(cg_read_key_long(cg, "pins.events", "blocked "), 1);
