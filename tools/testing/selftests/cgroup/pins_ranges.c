@@ -165,6 +165,9 @@ bool in_range(const struct range *r, const char *addr, size_t len)
 
 #define MOST	4096
 
+/* A look at each page takes minutes on the debug kernel. Free memory comes in pieces. */
+#define STRIDE	(64UL << 10)
+
 /*
  * Memory that lies in the range, or does not. Shared, so that a child has the
  * same pages, unless it is to be anonymous.
@@ -189,7 +192,7 @@ char *memory_of(const struct range *r, bool inside, size_t len, int flags)
 		tried[nr++] = p;
 		if (madvise(p, chunk, MADV_POPULATE_WRITE))
 			break;
-		for (off = 0; off + len <= chunk && !found; off += PAGE_SIZE) {
+		for (off = 0; off + len <= chunk && !found; off += STRIDE) {
 			if (inside ? in_range(r, p + off, len) :
 				     pfn_of(p + off) - r->pfn >= r->pages)
 				found = p + off;
