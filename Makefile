@@ -84,7 +84,8 @@ build/demo-io_uring: vm/demo-io_uring.c | deps
 	@$(CC) -D_GNU_SOURCE -O2 -Wall -o $@ $< -luring
 
 clean:
-	rm -rf build
+	@# make system leaves what belongs to root
+	rm -rf build 2>/dev/null || sudo rm -rf build
 
 .PHONY: help deps tree kernel baseline debug longterm deb packages run shell system \
 	test test-system test-full fuzz check bench clean

@@ -12,7 +12,7 @@ pristine=$build/pristine	# the source as it came
 # What outlives a clone: the downloaded source, the lock of the builds
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pins-controller
 
-mkdir -p "$build" "$cache"
+mkdir -p "$build/log" "$cache"
 unset MAKEFLAGS MFLAGS MAKELEVEL	# our own make may have set them
 
 say() { printf '%s\n' "$*"; }
@@ -67,8 +67,16 @@ debian_mirror() {
 # Where RELEASE is to be had, as lines of a sources.list: wherever this machine has
 # its own from
 debian_sources() {	# RELEASE
+	local uri suite
+
 	# shellcheck disable=SC2016 # apt-get expands it
-	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-		sort -u |
-		sed -nE "s/^(.*) $(debian_release)(-updates|-security)?\$/deb \1 $1\2 main/p"
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' \
+		'Origin: Debian' | sort -u |
+		sed -nE "s/^(.*) $(debian_release)(-updates|-security)?\$/\1 $1\2/p" |
+		while read -r uri suite; do
+			# a list of mirrors, as cloud images have it
+			[[ $uri != mirror+file:* ]] ||
+				read -r uri _ <"/${uri#mirror+file:/}"
+			echo "deb $uri $suite main"
+		done
 }
