@@ -60,7 +60,7 @@ system:
 	@scripts/deps system
 	@scripts/system
 	@echo 'booting build/system/root.img in QEMU; log out to end it'
-	@vm/boot -r build/system/root.img -m 2G build/system/vmlinuz
+	@vm/boot system
 
 test-system:
 	@scripts/deps system

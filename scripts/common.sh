@@ -56,13 +56,8 @@ progress() {
 	return $rc
 }
 
-# The release of Debian that this machine has, and where it gets it from
+# The release of Debian that this machine has
 debian_release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
-debian_mirror() {
-	# shellcheck disable=SC2016 # apt-get expands it
-	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
-		"Codename: $(debian_release)" | head -n 1
-}
 
 # Where RELEASE is to be had, as lines of a sources.list: wherever this machine has
 # its own from
@@ -79,4 +74,10 @@ debian_sources() {	# RELEASE
 				read -r uri _ <"/${uri#mirror+file:/}"
 			echo "deb $uri $suite main"
 		done
+}
+
+# Where this machine gets its own release from
+debian_mirror() {
+	debian_sources "$(debian_release)" |
+		awk -v release="$(debian_release)" '$3 == release && !n++ { print $2 }'
 }
