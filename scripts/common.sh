@@ -56,6 +56,17 @@ progress() {
 	return $rc
 }
 
+# without_files COMMAND...: run it with no files open but stdin, stdout and stderr.
+# mmdebstrap has apt write to a pipe of its own by way of sh, which knows no file
+# above 9: that fails where whoever started us has left many open
+without_files() (
+	for fd in "/proc/$BASHPID/fd"/*; do
+		fd=${fd##*/}
+		[ "$fd" -le 2 ] || exec {fd}>&-
+	done
+	exec "$@"
+)
+
 # The release of Debian that this machine has
 debian_release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
 
