@@ -133,6 +133,7 @@ struct cgroup {
 
 static struct cgroup *cgroups;
 static size_t nr_cgroups, room;
+static bool found;			/* any that has the files */
 static unsigned int unreadable;
 static u64 ram;
 
@@ -163,7 +164,7 @@ static int order;			/* a column, or BY_PATH */
 static bool all, batch, raw;
 static bool json, metrics;
 static const char *metrics_file, *filter;
-static unsigned int depth = 3;
+static long depth = -1;			/* -1: as it suits what is printed */
 static long iterations = -1;		/* 0: until told to stop */
 static double delay = 1;
 
@@ -276,6 +277,7 @@ static void read_cgroup(int dir, const char *path)
 		}
 		if (parse(text, values[i].key, &cg.value[i]))
 			cg.known |= 1ULL << i;
+		found = true;
 	}
 	if (!(cg.known & 1ULL << CURRENT) || (!all && !of_interest(&cg)))
 		return;
@@ -288,7 +290,7 @@ static void read_cgroup(int dir, const char *path)
 	cgroups[nr_cgroups++] = cg;
 }
 
-static void walk(int dir, const char *path, unsigned int levels)
+static void walk(int dir, const char *path, long levels)
 {
 	struct dirent *entry;
 	DIR *d;
@@ -459,32 +461,59 @@ static int width_of(int i)
 	return raw && bytes ? 14 : columns[i].width;
 }
 
+#define LEAST_PATH	16
+
+/* Leave out what a terminal has no room for: from the right, but what it is sorted by */
+static unsigned int fitting(int cols)
+{
+	unsigned int fit = 0;
+	int numbers = 1, c;
+
+	for (c = 0; c < (int)ARRAY_SIZE(columns); c++) {
+		numbers += 1 + width_of(c);
+		fit |= 1U << c;
+	}
+	while (c-- && cols - numbers < LEAST_PATH) {
+		if (c == order)
+			continue;
+		numbers -= 1 + width_of(c);
+		fit &= ~(1U << c);
+	}
+	return fit;
+}
+
 static void print_table(bool live)
 {
-	int lines, cols, width, numbers = 0, longest = 24;
+	unsigned int fit = ~0U;
 	size_t i, shown = nr_cgroups, c;
+	int lines, cols, width = 24;
 
-	for (c = 0; c < ARRAY_SIZE(columns); c++)
-		numbers += 1 + width_of(c);
 	screen_size(&lines, &cols);
 	if (live) {
-		width = cols - numbers - 1 > 12 ? cols - numbers - 1 : 12;
+		fit = fitting(cols);
+		width = cols - 1;
+		for (c = 0; c < ARRAY_SIZE(columns); c++)
+			if (fit & 1U << c)
+				width -= 1 + width_of(c);
+		if (width < 1)
+			width = 1;
 		if (shown + 2 > (size_t)lines)
 			shown = lines > 2 ? lines - 2 : 0;
 		fputs("\033[H\033[J", stdout);
 	} else {
 		for (i = 0; i < nr_cgroups; i++)
-			if ((int)strlen(cgroups[i].path) > longest)
-				longest = strlen(cgroups[i].path);
-		width = longest;
+			if ((int)strlen(cgroups[i].path) > width)
+				width = strlen(cgroups[i].path);
 	}
 
 	if (live)
 		fputs(order == BY_PATH ? "\033[1;4m" : "\033[4m", stdout);
-	printf("%-*s", width, "CGroup");
+	printf("%-*.*s", width, width, "CGroup");
 	if (live)
 		fputs("\033[0m", stdout);
 	for (c = 0; c < ARRAY_SIZE(columns); c++) {
+		if (!(fit & 1U << c))
+			continue;
 		putchar(' ');
 		if (live)
 			fputs((int)c == order ? "\033[1;4m" : "\033[4m", stdout);
@@ -496,7 +525,8 @@ static void print_table(bool live)
 	for (i = 0; i < shown; i++) {
 		print_path(cgroups[i].path, width);
 		for (c = 0; c < ARRAY_SIZE(columns); c++)
-			printf(" %*s", width_of(c), show(&cgroups[i], &columns[c]));
+			if (fit & 1U << c)
+				printf(" %*s", width_of(c), show(&cgroups[i], &columns[c]));
 		putchar('\n');
 	}
 	if (unreadable && !live)
@@ -820,14 +850,14 @@ static void usage(FILE *f)
 	      "                         refused, blocked or waits\n"
 	      "  -f, --filter=PATTERN   only paths that match, or contain it\n"
 	      "  -a, --all              also cgroups that have not pinned anything\n"
-	      "      --depth=N          so many levels, 3 unless told otherwise\n"
+	      "      --depth=N          so many levels; a table has 3, others all\n"
 	      "  -r, --raw              bytes in place of K, M, G\n"
 	      "  -d, --delay=SECONDS    between two samples\n"
 	      "  -n, --iterations=N     so many samples; 0: until stopped\n"
 	      "  -1                     one\n"
 	      "  -b, --batch            do not clear the screen, take no keys\n"
 	      "  -j, --json             one JSON object for each sample\n"
-	      "  -o, --openmetrics[=FILE]  for Prometheus; FILE is replaced as a whole\n"
+	      "  -o[FILE], --openmetrics[=FILE]  for Prometheus; FILE is replaced as a whole\n"
 	      "  -h, --help             this\n", f);
 }
 
@@ -945,6 +975,8 @@ int main(int argc, char **argv)
 	/* As systemd-cgtop: to the end of time on a terminal, else once */
 	if (iterations < 0)
 		iterations = live || (batch && isatty(STDOUT_FILENO)) ? 0 : 1;
+	if (depth < 0)
+		depth = json || metrics ? LONG_MAX : 3;
 	if (live)
 		terminal_setup();
 
@@ -965,6 +997,8 @@ int main(int argc, char **argv)
 		if (ferror(stdout))
 			return 1;
 	}
+	if (!live && !filter && !found && !unreadable)
+		die("%s: no cgroup has the pins controller here", top);
 	free(top);
 	return 0;
 }

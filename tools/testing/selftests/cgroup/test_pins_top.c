@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -134,7 +135,7 @@ static void as_json(void)
 	snprintf(want, sizeof(want),
 		 "{\"path\": \"%s\", \"current\": 32768, \"max\": 32768, \"peak\": 65536, \"anon\": 32768, \"file\": 0,",
 		 busy_cgroup());
-	check_eq(run("--json --depth=9"), 0);
+	check_eq(run("--json"), 0);
 	check(!strncmp(out, "{\"time\": ", 9));
 	check(strstr(out, want));
 	check(strstr(out, "\"refused\": 1, \"blocked\": 0}"));
@@ -148,7 +149,7 @@ static void as_openmetrics(void)
 	const char *path = busy_cgroup();
 	char want[PATH_MAX + 200], text[65536];
 
-	check_eq(run("--openmetrics --depth=9"), 0);
+	check_eq(run("--openmetrics"), 0);
 	snprintf(want, sizeof(want), "\npins_current_bytes{cgroup=\"%s\"} 32768\n", path);
 	check(strstr(out, want));
 	snprintf(want, sizeof(want), "\npins_refused_total{cgroup=\"%s\"} 1\n", path);
@@ -158,7 +159,7 @@ static void as_openmetrics(void)
 	check(strstr(out, want));
 	check(!strcmp(out + strlen(out) - 6, "# EOF\n"));
 
-	check_eq(run("-o%s --depth=9 -n 2 -d 0.1", file), 0);
+	check_eq(run("-o%s -n 2 -d 0.1", file), 0);
 	check_eq(out[0], 0);
 	check(read_text(file, text, sizeof(text)) > 0);
 	check(strstr(text, want));
@@ -234,9 +235,77 @@ static void names(void)
 	check(strstr(out, "/?[31mred\" ?"));
 	check(strstr(out, "/.dot "));
 	check(!strchr(out, '\033'));
-	check_eq(run("-j --depth=9"), 0);
+	check_eq(run("-j"), 0);
 	check(strstr(out, "/\\u001b[31mred\\\" \357\277\27580\", "));
 	check(strstr(out, "/\\u001b[31mred\\\" \357\277\27581\", "));
+}
+
+/* What it shows on a terminal of that width, without what is for the terminal */
+static void run_live(int cols, const char *options)
+{
+	struct winsize size = { .ws_row = 24, .ws_col = cols };
+	char command[PATH_MAX + 300], *from = out, *to = out;
+	size_t len = 0;
+	ssize_t ret;
+	pid_t pid;
+	int fd;
+
+	snprintf(command, sizeof(command), "exec %s -n 1 --depth=9 %s", pinstop, options);
+	fflush(NULL);
+	pid = forkpty(&fd, NULL, NULL, &size);
+	check(pid >= 0);
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	while ((ret = read(fd, out + len, sizeof(out) - 1 - len)) > 0)
+		len += ret;
+	out[len] = '\0';
+	close(fd);
+	check_eq(reap(pid), 0);
+	/* The screen is cleared before the heading. */
+	from = where("\033[H\033[J");
+	while (*from) {
+		if (*from == '\033')
+			from += strcspn(from, "ABCDHJKhlm") + 1;
+		else
+			*to++ = *from++;
+	}
+	*to = '\0';
+}
+
+static void on_a_terminal(void)
+{
+	const char *path = busy_cgroup();
+	static const int widths[] = { 40, 80, 200 };
+	char *line, *save;
+	int i;
+
+	run_live(200, "");
+	check(strstr(out, path));
+	check(strstr(out, " Refused  Blocked    Waits"));
+	run_live(80, "");
+	check(strstr(out, " Refused"));
+	check(!strstr(out, "Blocked"));
+	run_live(80, "-s waits");
+	check(strstr(out, " Movable    Waits"));
+	run_live(80, "-r -s refused");
+	check(strstr(out, " Refused"));
+	for (i = 0; i < ARRAY_SIZE(widths); i++) {
+		run_live(widths[i], "");
+		for (line = strtok_r(out, "\r\n", &save); line;
+		     line = strtok_r(NULL, "\r\n", &save))
+			check(strlen(line) <= widths[i]);
+	}
+	unpin(&held);
+}
+
+static void nothing_there(void)
+{
+	check_eq(run("-1 /proc/self/task"), 1);
+	check(strstr(out, "no cgroup has the pins controller"));
+	check_eq(run("-j /proc/self/task"), 1);
+	check_eq(run("--openmetrics --filter=nobody"), 0);
 }
 
 static void wrong_usage(void)
@@ -259,6 +328,8 @@ static const struct pins_test tests[] = {
 	{ "pinstop: what may not be read is left out", secret },
 	{ "pinstop: cgroups that vanish", vanishing },
 	{ "pinstop: names are not sent to the terminal as they are", names },
+	{ "pinstop: fits the terminal", on_a_terminal },
+	{ "pinstop: says so if there is nothing to show", nothing_there },
 	{ "pinstop: wrong usage", wrong_usage },
 };
 
