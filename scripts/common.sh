@@ -12,6 +12,9 @@ pristine=$build/pristine	# the source as it came
 # What outlives a clone: the downloaded source, the lock of the builds
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pins-controller
 
+# What a script that goes on with sudo still needs
+kept_env=XDG_CACHE_HOME,HOME,http_proxy,https_proxy,no_proxy
+
 mkdir -p "$build/log" "$cache"
 unset MAKEFLAGS MFLAGS MAKELEVEL	# our own make may have set them
 
@@ -32,6 +35,31 @@ lock_builds() {
 	export PINS_BUILD_LOCKED=1
 }
 
+# All that a process has started, and what that has
+descendants() {	# PID
+	local pid
+
+	# shellcheck disable=SC2013 # they stand in one line
+	for pid in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
+		echo "$pid"
+		descendants "$pid"
+	done
+}
+
+# End PID and its descendants, then this shell, as SIGNAL would have
+interrupted() {	# SIGNAL PID
+	local pids
+
+	mapfile -t pids < <(echo "$2"; descendants "$2")
+	kill "${pids[@]}" 2>/dev/null || :
+	sleep 1
+	# such as unshare, which waits for its child, and that is an init
+	kill -KILL "${pids[@]}" 2>/dev/null || :
+	wait "$2" || :
+	trap - "$1"
+	kill "-$1" "$BASHPID"
+}
+
 # progress WHAT COMMAND...: run a command that is long and talkative, its
 # output to build/log/WHAT.log; say every 15 seconds how far it is, and show
 # at once what it says on stderr
@@ -44,6 +72,9 @@ progress() {
 	# shellcheck disable=SC2094
 	"$@" >>"$log" 2> >(tee -a "$log" >&2) &
 	pid=$!
+	# Ctrl-C does not reach what runs in the background
+	trap 'interrupted INT $pid' INT
+	trap 'interrupted TERM $pid' TERM
 	while kill -0 $pid 2>/dev/null; do
 		sleep 0.5
 		[ $((SECONDS - last)) -ge 15 ] || continue
@@ -52,6 +83,7 @@ progress() {
 			"$(wc -l <"$log") steps, now $(tail -n 1 "$log" | tr -s ' ' | cut -c 1-80)"
 	done
 	wait $pid || rc=$?
+	trap - INT TERM
 	[ $rc -eq 0 ] || say "$what failed ($rc), all it said is in ${log#"$top"/}" >&2
 	return $rc
 }
@@ -75,6 +107,8 @@ debian_release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
 debian_sources() {	# RELEASE
 	local uri suite
 
+	[ -n "$(apt-get indextargets 'Created-By: Packages')" ] ||
+		die "apt has no lists of packages: apt-get update first"
 	# shellcheck disable=SC2016 # apt-get expands it
 	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' \
 		'Origin: Debian' | sort -u |
@@ -82,7 +116,7 @@ debian_sources() {	# RELEASE
 		while read -r uri suite; do
 			# a list of mirrors, as cloud images have it
 			[[ $uri != mirror+file:* ]] ||
-				read -r uri _ <"/${uri#mirror+file:/}"
+				read -r uri _ < <(grep '^[^#]' "/${uri#mirror+file:/}")
 			echo "deb $uri $suite main"
 		done
 }
