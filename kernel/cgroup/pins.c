@@ -127,7 +127,7 @@ struct pins_cgroup {
 	/* What pins.wait.max was set to: microseconds, or one of the below */
 	unsigned int			wait_max;
 
-	/* Whether pins.steer is "block" */
+	/* Whether pins.steer is "block": for this cgroup and all below */
 	bool				steers_blocks;
 
 	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
@@ -677,18 +677,22 @@ void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item)
  * pins_cgroup_steers_blocks() - are pins to leave movable pageblocks?
  * @pins: the cgroup that pays for them
  *
- * Not if they are going to be refused anyway.
+ * Yes if it, or an ancestor, says so: it is for others that they are to leave, and
+ * who is in charge of them all need not ask each. Not if they are going to be refused
+ * anyway.
  *
  * Context: any.
  */
 bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
 {
-	if (!READ_ONCE(pins->steers_blocks))
-		return false;
-	for (; pins; pins = limited_parent(pins))
+	bool steers = false;
+
+	for (; pins; pins = limited_parent(pins)) {
+		steers |= READ_ONCE(pins->steers_blocks);
 		if (page_counter_read(&pins->counter) >= READ_ONCE(pins->counter.max))
 			return false;
-	return true;
+	}
+	return steers;
 }
 
 /**

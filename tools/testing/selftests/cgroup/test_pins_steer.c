@@ -61,7 +61,7 @@ static void file_of_the_knob(void)
 		check_eq(cg_read(cg, "pins.steer", text, sizeof(text)), 0);
 		check(!strcmp(text, "block\n"));
 	}
-	/* Each for itself */
+	/* The file says what was written to it, not what holds on account of others. */
 	child = cg_make("a/b");
 	check_eq(cg_read(child, "pins.steer", text, sizeof(text)), 0);
 	check(!strcmp(text, "zone\n"));
@@ -243,14 +243,13 @@ static void zone_stays_in_movable_blocks(void)
 	check_eq(pins_stat(cg, "movable_block"), 0);
 }
 
-static void block_in(int kind, size_t len, int source)
+static void block_for(char *cg, int kind, size_t len, int source)
 {
 	size_t folio = mem_kinds[kind].folio ?: PAGE_SIZE;
-	char *cg;
 
 	need_source(source);
 	scatter_in(kind, len);
-	cg = steering_cgroup("a", "block");
+	enter(cg);
 	pin_scattered(source);
 	check_eq(pins_current(cg), nr_scattered * folio);
 	check_eq(pins_stat(cg, "movable_block"), 0);
@@ -258,6 +257,14 @@ static void block_in(int kind, size_t len, int source)
 	need_movable_blocks(cg);
 	unpin_scattered();
 	check_eq(pins_current(cg), 0);
+}
+
+static void block_in(int kind, size_t len, int source)
+{
+	char *cg = cg_make("a");
+
+	check_eq(cg_write(cg, "pins.steer", "block"), 0);
+	block_for(cg, kind, len, source);
 }
 
 static void block(int kind, int source)
@@ -273,6 +280,18 @@ static void block_anon(void)
 static void block_anon_slow(void)
 {
 	block(MEM_ANON, SOURCE_GUP);
+}
+
+/* As systemd and crun have it: a slice, a scope, and below it the container */
+static void block_of_an_ancestor(void)
+{
+	char *slice = cg_make("a"), *cg;
+
+	cg_make("a/b");
+	cg = cg_make("a/b/c");
+	check_eq(cg_write(slice, "pins.steer", "block"), 0);
+	check_eq(cg_write(cg, "pins.steer", "zone"), 0);
+	block_for(cg, MEM_ANON, SCATTERED * SZ_2M, SOURCE_URING);
 }
 
 /* They move as they are. */
@@ -808,7 +827,7 @@ static void listing(void)
 }
 
 static const struct pins_test tests[] = {
-	{ "pins.steer takes zone and block only, each cgroup its own", file_of_the_knob },
+	{ "pins.steer takes zone and block only", file_of_the_knob },
 	{ "pins.stat and pins.events have their lines", lines_of_the_statistics },
 	{ "zone: a pin leaves CMA, and is counted", zone },
 	{ "zone: it waits for direct I/O", zone_waits_for_io },
@@ -816,6 +835,7 @@ static const struct pins_test tests[] = {
 	{ "zone: it stays in movable pageblocks", zone_stays_in_movable_blocks },
 	{ "block: anon leaves movable pageblocks", block_anon },
 	{ "block: by pin_user_pages", block_anon_slow },
+	{ "block: what an ancestor says holds", block_of_an_ancestor },
 	{ "block: mTHP of 64 kB", block_mthp },
 	{ "block: memfd", block_shmem },
 	{ "block: memfd, by udmabuf", block_udmabuf },
