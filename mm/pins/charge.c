@@ -25,9 +25,6 @@
 
 #include "internal.h"
 
-/* How many pages are looked at before others get the CPU */
-#define PINS_RESCHED	1024
-
 /* Has the folio more pins than these? */
 static __always_inline bool pins_exceed(const struct pins_run *run)
 {
@@ -53,15 +50,19 @@ static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
 	bool anon = true;
 	int err = 0;
 
-	xa_init_flags(&seen, XA_FLAGS_ACCOUNT);
+	/*
+	 * Gone with the request, and never more than its array of pages. Not charged to
+	 * anybody, for a task that is over memory.high would be delayed for that, and
+	 * with it those who wait for the reservation.
+	 */
+	xa_init(&seen);
 	it->pos = 0;
 	while (it->pos < it->nr) {
 		struct pins_run run = pins_iter_run(it);
 		bool exceed;
 
 		it->pos += run.n;
-		if (!(it->pos % PINS_RESCHED))
-			cond_resched();
+		pins_iter_resched(it, &run);
 		if (run.large || !folio_test_anon(run.folio)) {
 			anon = false;
 			if (is_zero_folio(run.folio))
@@ -114,13 +115,21 @@ static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
 	unsigned long charged, settled;
 	int err;
 
-	err = pins_cgroup_charge_begin(pins, exclusive);
-	if (err)
-		return err;
+	/* To count takes time. If others may have reservations, it needs none itself. */
+	if (exclusive) {
+		err = pins_cgroup_charge_begin(pins, true);
+		if (err)
+			return err;
+	}
 	settled = pins_cgroup_settled(pins);
 	err = pins_count_new(it, owner->id, effort != PINS_FAST, &charged);
-	if (err)
-		goto end;
+	if (!err && !exclusive)
+		err = pins_cgroup_charge_begin(pins, false);
+	if (err) {
+		if (exclusive)
+			goto end;
+		return err;
+	}
 	*limit = pins_cgroup_try_charge(pins, charged, settled, &final);
 	if (*limit) {
 		it->refused = charged;

@@ -32,7 +32,7 @@ struct pins_batch {
 void pins_batch_uncharge(struct pins_batch *batch);
 void pins_batch_flush(struct pins_batch *batch);
 
-/* The most runs that are released together, and slots in a leaf of the map */
+/* The most runs that are released together */
 #define PINS_BATCH	32
 
 /**
@@ -136,6 +136,17 @@ static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 	if (run.n < most)
 		it->broken = true;
 	return run;
+}
+
+/* How many pages are looked at before others get the CPU */
+#define PINS_RESCHED	1024
+
+/* Let them have it, if the run that the walk has just left was the last of so many. */
+static __always_inline void pins_iter_resched(const struct pins_iter *it,
+					      const struct pins_run *run)
+{
+	if (unlikely(it->pos % PINS_RESCHED < run->n))
+		cond_resched();
 }
 
 /* GUP hands out the zero page as it is, without a pin. */

@@ -191,20 +191,21 @@ static __always_inline bool place_next(struct pins_place *place,
 
 static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
 {
-	int refs;
+	s64 refs;
 
 	if (large)
 		return atomic_read(&folio->_pincount);
 
 	/* Nearly always too few references for a pin, mappings included */
-	refs = folio_ref_count(folio);
-	if (refs >= 0 && refs < GUP_PIN_COUNTING_BIAS / 2)
+	if ((unsigned int)folio_ref_count(folio) < GUP_PIN_COUNTING_BIAS / 2)
 		return 0;
 
-	refs = GUP_PIN_COUNTING_BIAS / 2 - folio_mapcount(folio);
+	refs = GUP_PIN_COUNTING_BIAS / 2;
+	refs -= folio_mapcount(folio);
 	/* What is unmapped in between is to be missing, not extra. */
 	smp_rmb();
-	refs += folio_ref_count(folio);
+	/* A count that has become negative is a large one: GUP stops there. */
+	refs += (unsigned int)folio_ref_count(folio);
 	return refs > 0 ? refs / GUP_PIN_COUNTING_BIAS : 0;
 }
 
