@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What GUP and the page allocator call. Each inline is a static branch and, at
- * most, one test; nothing else runs until a cgroup uses the pins controller.
+ * most, one test. Nothing else runs until a cgroup uses the pins controller, but for
+ * what has to move: while memory is being emptied, and long-term pins of such memory.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -12,6 +13,7 @@
 #include <linux/jump_label.h>
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 
 struct bio_vec;
@@ -34,6 +36,7 @@ enum pins_drain_why {
  * @left: how many pages could not be
  * @rounds: how often it was tried again
  * @until: when it gives up unless some are moved, 0 if nothing was in its way yet
+ * @waited: how long it has waited for pins, in ns
  */
 struct pins_steer {
 	struct mm_struct *mm;
@@ -44,6 +47,7 @@ struct pins_steer {
 	unsigned long left;
 	unsigned int rounds;
 	ktime_t until;
+	u64 waited;
 };
 
 #ifdef CONFIG_CGROUP_PINS
@@ -347,12 +351,12 @@ static inline bool pins_steer(struct pins_steer *steer, struct page **pages,
 
 /**
  * struct pins_wait - what a pin request has waited for memory that has to move
- * @start: since when, 0 if it has not waited
+ * @since: when it has begun to, or @waited was brought up to date; 0 if it does not
  * @waited: for how long so far, in ns
  * @pass: it will not wait any more
  */
 struct pins_wait {
-	ktime_t start;
+	ktime_t since;
 	u64 waited;
 	bool pass;
 };
@@ -385,6 +389,30 @@ static __always_inline bool pins_may_wait(void)
 {
 	return static_branch_unlikely(&pins_drain_key) &&
 	       static_branch_unlikely(&pins_wait_key);
+}
+
+/**
+ * pins_start_polling() - the current task is about to issue I/O
+ * @polls: whether I/O before it may complete only after that, because it has to be
+ *	polled for
+ *
+ * Such I/O has pinned memory, so that the task must not wait meanwhile for memory to
+ * lose its pins.
+ *
+ * Return: to be handed to pins_end_polling().
+ */
+static __always_inline bool pins_start_polling(bool polls)
+{
+	if (!pins_may_wait() || !polls)
+		return false;
+	current->pins_polls = true;
+	return true;
+}
+
+static __always_inline void pins_end_polling(bool started)
+{
+	if (unlikely(started))
+		current->pins_polls = false;
 }
 
 /**
@@ -437,6 +465,15 @@ static inline void pins_drain_end(struct pins_drain *drain)
 static inline bool pins_may_wait(void)
 {
 	return false;
+}
+
+static inline bool pins_start_polling(bool polls)
+{
+	return false;
+}
+
+static inline void pins_end_polling(bool started)
+{
 }
 
 static inline bool pins_held_up(struct page **pages, unsigned long nr,

@@ -206,7 +206,7 @@ static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
 	smp_rmb();
 	/* A count that has become negative is a large one: GUP stops there. */
 	refs += (unsigned int)folio_ref_count(folio);
-	return refs > 0 ? refs / GUP_PIN_COUNTING_BIAS : 0;
+	return refs > 0 ? (u64)refs / GUP_PIN_COUNTING_BIAS : 0;
 }
 
 /**

@@ -42,6 +42,9 @@
 #define PINS_STEER_ROUNDS	64
 #define PINS_STEER_PATIENCE	(10ULL * NSEC_PER_SEC)
 
+/* After how long it does not wait for pins once more, see pins_drain_wait() */
+#define PINS_STEER_WAIT		(1ULL * NSEC_PER_SEC)
+
 /* The cgroup that would pay for the pins, as in charge.c */
 static struct pins_cgroup *steer_payer(struct mm_struct *mm)
 {
@@ -106,14 +109,18 @@ void pins_steered(struct pins_steer *steer, unsigned int moved,
 static bool steer_wait(struct pins_steer *steer)
 {
 	unsigned long pfn = steer->blocked, next;
+	ktime_t start = ktime_get();
 	struct pins_drain *drain;
 	bool ret;
 
 	if (pins_obstacle(&pfn, &next) != PINS_SHORT)
 		return !steer->rounds;
+	if (steer->waited >= PINS_STEER_WAIT)
+		return false;
 	drain = pins_drain_begin(pfn, next, PINS_DRAIN_STEER);
 	ret = pins_drain_wait(drain);
 	pins_drain_end(drain);
+	steer->waited += ktime_to_ns(ktime_sub(ktime_get(), start));
 	return ret;
 }
 
@@ -200,6 +207,7 @@ bool __pins_misplaced(struct page **pages, unsigned long nr)
 		struct pins_run run = pins_iter_run(&it);
 
 		it.pos += run.n;
+		pins_iter_resched(&it, &run);
 		if (steer_misplaced(run.folio))
 			return true;
 	}
@@ -269,8 +277,7 @@ static unsigned long steer_collect(struct pins_iter *it, struct list_head *list)
 		int refs = run.large ? run.n : run.n * GUP_PIN_COUNTING_BIAS;
 
 		it->pos += run.n;
-		if (!(it->pos % 1024))
-			cond_resched();
+		pins_iter_resched(it, &run);
 		if (!steer_misplaced(folio))
 			continue;
 		/* As collect_longterm_unpinnable_folios() */

@@ -30,7 +30,8 @@
  * --------------------------------------------------------
  *
  * A task in GUP holds no mmap_lock, no page table lock, no reference, pin or lock
- * of any folio on account of this request: all was given back before. It holds
+ * of any folio on account of this request: all was given back before, but for what
+ * GUP-fast may have pinned just before there was a drain. It holds
  * what its caller holds: an inode's lock (direct I/O), uring_lock (io_uring, if it
  * submits inline), a mutex of iommufd or a driver; and pins of earlier requests,
  * in bios submitted or not. memfd_pin_folios() does not wait: it has no address
@@ -54,7 +55,7 @@
  *   them out of isolated blocks anyway. If the page that GUP has to move is itself
  *   pinned, the request is the isolator of that page (PINS_DRAIN_STEER), with
  *   mmap_lock held for reading. The pin that it waits for may need the lock for
- *   that, at worst behind a writer: then it gives up, after 1 s at most.
+ *   that, at worst behind a writer: then it gives up, after 2 s at most.
  * - A pin that goes only when a folio is locked (bio_check_pages_dirty()): nobody
  *   waits with a folio lock. migrate_pages() below does not wait for one.
  * - The server of a FUSE file or loop device pins memory for the request that the
@@ -62,6 +63,9 @@
  *   others it moves. Else as with two tasks.
  * - SQPOLL and io-wq threads wait like anybody. Completions come by interrupt or
  *   workqueue and need none of them; to end a ring, they are killed.
+ * - With IORING_SETUP_IOPOLL it is a task itself that completes its I/O, and not
+ *   while it issues more: it moves what can be moved, and does not wait. If it waits
+ *   elsewhere, for another ring or without one, that is as with two tasks.
  * - fork() and munmap() need mmap_lock, see above.
  * - Offline fails until it is interrupted: it lets everybody pass after its wait.
  * - A task that is killed, or for FOLL_INTERRUPTIBLE gets a signal, stops waiting.
@@ -99,6 +103,7 @@
  * @why: who empties it
  * @over: the isolator no longer waits for pins, so pins do not wait for it either
  * @waited: how long it has waited, in ns
+ * @tries: how often it has waited
  * @idle: since when it has failed, though no pins were in its way; 0 if it has not
  */
 struct pins_drain {
@@ -110,8 +115,15 @@ struct pins_drain {
 	enum pins_drain_why why;
 	bool over;
 	u64 waited;
+	unsigned int tries;
 	ktime_t idle;
 };
+
+/*
+ * Where pins come and go all the time, each try finds one and does not wait for long.
+ * But to try costs time, too.
+ */
+#define PINS_DRAIN_TRIES	100
 
 /* Does its isolator go on until it succeeds, or a signal comes? */
 static bool drain_offlines(const struct pins_drain *drain)
@@ -158,7 +170,8 @@ static struct pins_waitqueue pins_waitqueues[PINS_ISOLATORS + 1];
  * they leave the wake up to an interrupt of its own.
  */
 static DECLARE_BITMAP(pins_wakes, PINS_ISOLATORS + 1);
-static struct irq_work pins_wake_work;
+static void pins_wake_queues(struct irq_work *work);
+static DEFINE_IRQ_WORK(pins_wake_work, pins_wake_queues);
 
 /* How many requests are moving folios right now */
 static atomic_t pins_moving = ATOMIC_INIT(0);
@@ -182,19 +195,29 @@ static void pins_wake_queue(struct pins_waitqueue *queue)
 	if (!atomic_read(&queue->waiters))
 		return;
 	atomic_inc(&queue->seq);
+	/* An interrupt that is under way and sees the bit wakes who looks at @seq. */
+	smp_mb__before_atomic();
 	set_bit(queue - pins_waitqueues, pins_wakes);
-	/* Orders both before the interrupt, which it may find under way */
+	/* And one that does not see it comes again. */
 	smp_mb__after_atomic();
 	irq_work_queue(&pins_wake_work);
 }
 
+/* Not by interrupt, which would have to wake everybody at once. Process context. */
 static void pins_wake_all(void)
 {
 	unsigned int i;
 
 	smp_mb(); /* see struct pins_waitqueue */
-	for (i = 0; i < ARRAY_SIZE(pins_waitqueues); i++)
-		pins_wake_queue(&pins_waitqueues[i]);
+	for (i = 0; i < ARRAY_SIZE(pins_waitqueues); i++) {
+		struct pins_waitqueue *queue = &pins_waitqueues[i];
+
+		if (!atomic_read(&queue->waiters))
+			continue;
+		atomic_inc(&queue->seq);
+		wake_up_all(&queue->wait);
+		cond_resched();
+	}
 }
 
 /* The drain that page frames belong to. RCU read side. */
@@ -209,11 +232,14 @@ static struct pins_drain *pins_drain_at(unsigned long start, unsigned long end)
 	return NULL;
 }
 
-static struct pins_drain *pins_drain_of(struct folio *folio)
+/*
+ * The same for a folio; of a very large one only the beginning counts, because that
+ * is where those who wait for it look: see __pins_wake(). Nobody waits for it on
+ * account of a range further behind.
+ */
+static struct pins_drain *pins_drain_of(unsigned long pfn, unsigned long nr_pages)
 {
-	unsigned long start = folio_pfn(folio);
-
-	return pins_drain_at(start, start + folio_nr_pages(folio));
+	return pins_drain_at(pfn, pfn + min(nr_pages, PINS_GATE_PAGES));
 }
 
 /* A folio has lost pins, or its contents; a full barrier has followed. */
@@ -479,12 +505,18 @@ static void pins_isolate(unsigned long pfn, struct list_head *folios)
 
 	rcu_read_lock(); /* see pins_obstacle() */
 	page = pfn_to_online_page(pfn);
-	if (page && folio_try_get(page_folio(page)))
+	if (page) {
 		folio = page_folio(page);
+		if (!folio_try_get(folio))
+			folio = NULL;
+	}
 	rcu_read_unlock();
 	if (!folio)
 		return;
-	/* Huge pages come from pools: their isolator knows what to do. */
+	/*
+	 * It may have become part of another, and that split again. Huge pages come
+	 * from pools: their isolator knows what to do.
+	 */
 	if (folio_pfn(folio) == pfn && !folio_test_hugetlb(folio))
 		isolate_folio_to_list(folio, folios);
 	folio_put(folio);
@@ -535,6 +567,8 @@ static int pins_drain_folios(struct pins_drain *drain, unsigned long *pfns, int 
 		LIST_HEAD(folios);
 		int i, left = 0;
 
+		/* It may have much to look at, and never sleep. */
+		cond_resched();
 		pins_wait_enter(&sleeper, &pins_waitqueues[PINS_ISOLATORS]);
 		for (i = 0; i < nr; i++) {
 			unsigned long pfn = pfns[i], next;
@@ -599,7 +633,8 @@ bool pins_drain_wait(struct pins_drain *drain)
 	if (drain->why == PINS_DRAIN_STEER)
 		max = min(max, (u64)NSEC_PER_SEC);
 	if (drain->waited >= max ||
-	    (!drain_offlines(drain) && now < current->pins_no_drain))
+	    (!drain_offlines(drain) &&
+	     (drain->tries++ == PINS_DRAIN_TRIES || now < current->pins_no_drain)))
 		return pins_drain_give_up(drain);
 
 	/* What requests are moving is neither pinned nor where it can be found. */
@@ -648,7 +683,8 @@ bool pins_drain_wait(struct pins_drain *drain)
  */
 static bool pins_hold_up(struct folio *folio, u64 waited, u64 *left, u64 *epoch)
 {
-	struct pins_drain *drain = pins_drain_of(folio);
+	struct pins_drain *drain = pins_drain_of(folio_pfn(folio),
+						 folio_nr_pages(folio));
 	u64 max;
 
 	if (likely(!drain))
@@ -671,6 +707,12 @@ static bool pins_hold_up(struct folio *folio, u64 waited, u64 *left, u64 *epoch)
 	return true;
 }
 
+/* May a request sleep that may go on waiting for so long? */
+static bool pins_may_sleep(u64 left)
+{
+	return left && !current->pins_polls;
+}
+
 /* Has nobody else pinned or isolated the folio of a run that is pinned? */
 static bool pins_movable(const struct pins_run *run)
 {
@@ -690,11 +732,12 @@ bool __pins_held_up(struct page **pages, unsigned long nr, unsigned long wanted,
 		struct pins_run run = pins_iter_run(&it);
 
 		it.pos += run.n;
+		pins_iter_resched(&it, &run);
 		if (!pins_run_pinned(&run))
 			continue;
 		rcu_read_lock();
 		ret = pins_hold_up(run.folio, 0, &left, &epoch) &&
-		      (left || pins_movable(&run));
+		      (pins_may_sleep(left) || pins_movable(&run));
 		rcu_read_unlock();
 	}
 	return ret;
@@ -756,8 +799,7 @@ static void pins_collect(struct pins_held_up *held, struct page **pages, long nr
 		struct pins_run run = pins_iter_run(&it);
 
 		it.pos += run.n;
-		if (!(it.pos % 1024))
-			cond_resched();
+		pins_iter_resched(&it, &run);
 		if (!pins_run_pinned(&run))
 			continue;
 		rcu_read_lock();
@@ -811,8 +853,6 @@ static bool pins_move_unpinned(struct pins_held_up *held)
 static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 			   unsigned int state, bool *slept)
 {
-	/* A large folio may begin before the range. */
-	unsigned long end = pfn + PINS_GATE_PAGES;
 	enum pins_obstacle obstacle;
 	struct pins_sleeper sleeper;
 	unsigned long first, next;
@@ -823,8 +863,9 @@ static int pins_wait_folio(unsigned long pfn, bool stuck, ktime_t deadline,
 		pins_wait_enter(&sleeper, pins_waitqueue(pfn));
 		/* If the drain ends after this, it wakes us: we are registered. */
 		rcu_read_lock();
-		obstacle = pins_drain_at(pfn, end) ? pins_obstacle(&first, &next) :
-						     PINS_GONE;
+		obstacle = pins_obstacle(&first, &next);
+		if (!pins_drain_of(first, next - first))
+			obstacle = PINS_GONE;
 		rcu_read_unlock();
 		if (obstacle == PINS_READY && !stuck)
 			obstacle = PINS_GONE;
@@ -846,7 +887,7 @@ static int pins_make_way(struct pins_wait *wait, struct pins_held_up *held,
 	unsigned int i;
 	int ret = 0;
 
-	if (!held->left) {
+	if (!pins_may_sleep(held->left)) {
 		wait->pass = !slept;
 		return 0;
 	}
@@ -864,8 +905,10 @@ static void pins_account_wait(struct pins_wait *wait, struct pins_held_up *held,
 			      struct pins_cgroup *pins, bool timed_out)
 {
 	u64 before = wait->waited;
+	ktime_t now = ktime_get();
 
-	wait->waited = ktime_to_ns(ktime_sub(ktime_get(), wait->start));
+	wait->waited += ktime_to_ns(ktime_sub(now, wait->since));
+	wait->since = now;
 	if (held->epoch > current->pins_epoch) {
 		current->pins_epoch = held->epoch;
 		current->pins_waited = 0;
@@ -909,16 +952,16 @@ bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages
 	    (flags & (has_to | FOLL_NOWAIT | FOLL_NOFAULT)) != has_to)
 		return false;
 	now = ktime_get();
+	if (!wait->since)
+		wait->since = now;
 	pins_collect(&held, pages, *nr,
-		     wait->start ? ktime_to_ns(ktime_sub(now, wait->start)) : 0);
+		     wait->waited + ktime_to_ns(ktime_sub(now, wait->since)));
 	if (likely(!held.any))
 		return false;
-	if (!held.left && list_empty(&held.folios)) {
+	if (!pins_may_sleep(held.left) && list_empty(&held.folios)) {
 		pins_moving_end();
 		return false;
 	}
-	if (!wait->start)
-		wait->start = now;
 
 	unpin_user_pages(pages, *nr);
 	if (*locked) {
@@ -961,7 +1004,6 @@ static int __init pins_wait_init(void)
 
 	for (i = 0; i < ARRAY_SIZE(pins_waitqueues); i++)
 		init_waitqueue_head(&pins_waitqueues[i].wait);
-	init_irq_work(&pins_wake_work, pins_wake_queues);
 	register_sysctl_init("vm", pins_wait_sysctls);
 	return 0;
 }

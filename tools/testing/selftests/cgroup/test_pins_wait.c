@@ -506,13 +506,13 @@ static unsigned int *ring_at(struct ring *r, unsigned int offset)
 #define RING(which, field)	ring_at(r, r->params.which##_off.field)
 
 /* Reads a page, to the end. */
-static void ring_read(struct ring *r, void *addr)
+static void ring_read(struct ring *r, void *addr, unsigned int flags)
 {
 	unsigned int tail = *RING(sq, tail);
 	struct io_uring_cqe *cqe;
 
 	r->sqes[0] = (struct io_uring_sqe) {
-		.opcode = IORING_OP_READ, .fd = disk,
+		.opcode = IORING_OP_READ, .flags = flags, .fd = disk,
 		.addr = (uintptr_t)addr, .len = PAGE_SIZE,
 	};
 	RING(sq, array)[tail & *RING(sq, ring_mask)] = 0;
@@ -526,6 +526,11 @@ static void ring_read(struct ring *r, void *addr)
 	} else {
 		check_eq(syscall(__NR_io_uring_enter, r->fd, 1, 1,
 				 IORING_ENTER_GETEVENTS, NULL, 0), 1);
+		/* If it has to poll, there was perhaps nothing to poll for yet. */
+		while (__atomic_load_n(RING(cq, tail), __ATOMIC_ACQUIRE) ==
+		       *RING(cq, head))
+			check(syscall(__NR_io_uring_enter, r->fd, 0, 1,
+				      IORING_ENTER_GETEVENTS, NULL, 0) >= 0);
 	}
 	cqe = (void *)(r->rings + r->params.cq_off.cqes);
 	cqe += *RING(cq, head) & *RING(cq, ring_mask);
@@ -543,7 +548,7 @@ static void ring_waits(unsigned int flags)
 	cg = wait_cgroup("a", "max");
 	ring = ring_make(flags);
 	conflict();
-	ring_read(&ring, page);
+	ring_read(&ring, page, 0);
 	check_eq(pins_stat(cg, "wait"), 1);
 	check(read_done(first));
 	no_conflict();
@@ -557,6 +562,26 @@ static void inline_ring_waits(void)
 static void sqpoll_waits(void)
 {
 	ring_waits(IORING_SETUP_SQPOLL);
+}
+
+/* The pin might be of I/O that it would have to poll for itself. */
+static void iopoll_does_not_wait(void)
+{
+	struct ring ring;
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	cg = wait_cgroup("a", "max");
+	ring = ring_make(IORING_SETUP_IOPOLL);
+	conflict();
+	ring_read(&ring, page, 0);
+	check(!read_done(first));
+	check_eq(pins_stat(cg, "wait"), 0);
+	/* Its workers wait: meanwhile it can poll. */
+	ring_read(&ring, page, IOSQE_ASYNC);
+	check_eq(pins_stat(cg, "wait"), 1);
+	check(read_done(first));
+	no_conflict();
 }
 
 /*
@@ -808,6 +833,7 @@ static const struct pins_test tests[] = {
 	{ "PSI: time spent waiting is a memory stall", waiting_is_a_stall },
 	{ "io_uring waits when it submits inline", inline_ring_waits },
 	{ "io_uring's SQPOLL thread waits", sqpoll_waits },
+	{ "io_uring does not wait for what it has to poll for", iopoll_does_not_wait },
 	{ "a FUSE server that needs memory there itself", fuse_server },
 	{ "two ranges are emptied at once", two_ranges },
 	{ "I10 bounded: requests that wait for each other's pins",
