@@ -22,16 +22,20 @@ say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
+# take_lock FILE WHAT: lock an open file, by its number, and say if it has to wait for WHAT
+take_lock() {
+	! flock -n "$1" || return 0
+	say "waiting for $2"
+	flock "$1"
+}
+
 # One kernel build at a time on this machine: two only slow each other down,
 # and the tree must not change under a build. Held until the script ends;
 # a script that is started by a holder does not take it again.
 lock_builds() {
 	[ -z "${PINS_BUILD_LOCKED:-}" ] || return 0
 	exec 9>"$cache/build.lock"
-	if ! flock -n 9; then
-		say "waiting for another build to finish"
-		flock 9
-	fi
+	take_lock 9 "another build to finish"
 	export PINS_BUILD_LOCKED=1
 }
 

@@ -463,8 +463,11 @@ static int width_of(int i)
 
 #define LEAST_PATH	16
 
-/* Leave out what a terminal has no room for: from the right, but what it is sorted by */
-static unsigned int fitting(int cols)
+/*
+ * Leave out what a terminal has no room for: from the right, but what it is sorted by.
+ * Return the columns that stay; *@width is what they leave for the path.
+ */
+static unsigned int fitting(int cols, int *width)
 {
 	unsigned int fit = 0;
 	int numbers = 1, c;
@@ -479,6 +482,7 @@ static unsigned int fitting(int cols)
 		numbers -= 1 + width_of(c);
 		fit &= ~(1U << c);
 	}
+	*width = cols > numbers ? cols - numbers : 1;
 	return fit;
 }
 
@@ -490,13 +494,7 @@ static void print_table(bool live)
 
 	screen_size(&lines, &cols);
 	if (live) {
-		fit = fitting(cols);
-		width = cols - 1;
-		for (c = 0; c < ARRAY_SIZE(columns); c++)
-			if (fit & 1U << c)
-				width -= 1 + width_of(c);
-		if (width < 1)
-			width = 1;
+		fit = fitting(cols, &width);
 		if (shown + 2 > (size_t)lines)
 			shown = lines > 2 ? lines - 2 : 0;
 		fputs("\033[H\033[J", stdout);

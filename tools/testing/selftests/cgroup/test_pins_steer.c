@@ -33,11 +33,18 @@
 
 #define SCATTERED	16		/* pins, each in a block of its own */
 
-static char *steering_cgroup(const char *name, const char *steer)
+static char *cg_steer(const char *name, const char *steer)
 {
 	char *cg = cg_make(name);
 
 	check_eq(cg_write(cg, "pins.steer", (char *)steer), 0);
+	return cg;
+}
+
+static char *steering_cgroup(const char *name, const char *steer)
+{
+	char *cg = cg_steer(name, steer);
+
 	enter(cg);
 	return cg;
 }
@@ -261,10 +268,7 @@ static void block_for(char *cg, int kind, size_t len, int source)
 
 static void block_in(int kind, size_t len, int source)
 {
-	char *cg = cg_make("a");
-
-	check_eq(cg_write(cg, "pins.steer", "block"), 0);
-	block_for(cg, kind, len, source);
+	block_for(cg_steer("a", "block"), kind, len, source);
 }
 
 static void block(int kind, int source)
@@ -285,13 +289,9 @@ static void block_anon_slow(void)
 /* As systemd and crun have it: a slice, a scope, and below it the container */
 static void block_of_an_ancestor(void)
 {
-	char *slice = cg_make("a"), *cg;
-
+	cg_steer("a", "block");
 	cg_make("a/b");
-	cg = cg_make("a/b/c");
-	check_eq(cg_write(slice, "pins.steer", "block"), 0);
-	check_eq(cg_write(cg, "pins.steer", "zone"), 0);
-	block_for(cg, MEM_ANON, SCATTERED * SZ_2M, SOURCE_URING);
+	block_for(cg_steer("a/b/c", "zone"), MEM_ANON, SCATTERED * SZ_2M, SOURCE_URING);
 }
 
 /* They move as they are. */

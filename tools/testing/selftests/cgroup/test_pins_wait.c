@@ -539,15 +539,23 @@ static void ring_read(struct ring *r, void *addr, unsigned int flags)
 			 __ATOMIC_RELEASE);
 }
 
-static void ring_waits(unsigned int flags)
+/* A ring of a cgroup that waits, and a conflict */
+static char *ring_conflict(struct ring *ring, unsigned int flags)
 {
-	struct ring ring;
 	char *cg;
 
 	scene(cma_range(), MAP_PRIVATE, SLOW);
 	cg = wait_cgroup("a", "max");
-	ring = ring_make(flags);
+	*ring = ring_make(flags);
 	conflict();
+	return cg;
+}
+
+static void ring_waits(unsigned int flags)
+{
+	struct ring ring;
+	char *cg = ring_conflict(&ring, flags);
+
 	ring_read(&ring, page, 0);
 	check_eq(pins_stat(cg, "wait"), 1);
 	check(read_done(first));
@@ -568,12 +576,8 @@ static void sqpoll_waits(void)
 static void iopoll_does_not_wait(void)
 {
 	struct ring ring;
-	char *cg;
+	char *cg = ring_conflict(&ring, IORING_SETUP_IOPOLL);
 
-	scene(cma_range(), MAP_PRIVATE, SLOW);
-	cg = wait_cgroup("a", "max");
-	ring = ring_make(IORING_SETUP_IOPOLL);
-	conflict();
 	ring_read(&ring, page, 0);
 	check(!read_done(first));
 	check_eq(pins_stat(cg, "wait"), 0);
