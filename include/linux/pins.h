@@ -397,16 +397,16 @@ static __always_inline bool pins_may_wait(void)
  *	polled for
  *
  * Such I/O has pinned memory, so that the task must not wait meanwhile for memory to
- * lose its pins.
+ * lose its pins. Only if pins_may_wait(), which comes first, so that whether it polls
+ * need not be found out otherwise.
  *
  * Return: to be handed to pins_end_polling().
  */
 static __always_inline bool pins_start_polling(bool polls)
 {
-	if (!pins_may_wait() || !polls)
-		return false;
-	current->pins_polls = true;
-	return true;
+	if (polls)
+		current->pins_polls = true;
+	return polls;
 }
 
 static __always_inline void pins_end_polling(bool started)
