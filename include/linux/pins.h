@@ -94,6 +94,8 @@ static __always_inline bool pins_enabled(void)
 	return static_branch_unlikely(&pins_key);
 }
 
+bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_pages,
+		    unsigned int gup_flags, bool locked);
 long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
 long __pins_charge_folios(struct folio **folios, long nr);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
@@ -101,6 +103,27 @@ void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr);
 void __pins_unpinned(struct folio *folio, bool large);
 void __pins_blame_compact(struct folio *folio);
 void __pins_blame_compact_list(struct list_head *folios);
+
+/**
+ * pins_refused() - is a request refused before it pins anything?
+ * @mm: the address space, NULL for memfd_pin_folios()
+ * @start: its first address
+ * @nr_pages: how many pages it is to pin
+ * @gup_flags: those of others than FOLL_LONGTERM are not
+ * @locked: whether the caller holds mmap_lock
+ *
+ * If not, it may be when it is charged.
+ *
+ * Context: process context, sleeps.
+ * Return: whether it has to fail with -ENOMEM, because a limit has no room for it.
+ */
+static __always_inline bool pins_refused(struct mm_struct *mm, unsigned long start,
+					 unsigned long nr_pages, unsigned int gup_flags,
+					 bool locked)
+{
+	return pins_enabled() && (gup_flags & FOLL_LONGTERM) &&
+	       __pins_refused(mm, start, nr_pages, gup_flags, locked);
+}
 
 /**
  * pins_charge_pages() - charge long-term pins that were just taken
@@ -190,6 +213,7 @@ static __always_inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs
 }
 
 void pins_block_changed(struct page *page);
+void pins_map_forget(unsigned long start_pfn, unsigned long end_pfn);
 
 /**
  * pins_blame_compact() - compaction has found a folio that it cannot move
@@ -228,6 +252,17 @@ static __always_inline void pins_folio_freed(struct folio *folio)
 }
 
 #else /* !CONFIG_CGROUP_PINS */
+
+static inline bool pins_refused(struct mm_struct *mm, unsigned long start,
+				unsigned long nr_pages, unsigned int gup_flags,
+				bool locked)
+{
+	return false;
+}
+
+static inline void pins_map_forget(unsigned long start_pfn, unsigned long end_pfn)
+{
+}
 
 static inline long pins_charge_pages(struct mm_struct *mm, struct page **pages,
 				     long nr, bool longterm)

@@ -60,6 +60,26 @@ struct pins_delta {
 	long stat[NR_PINS_DELTAS];
 };
 
+/**
+ * struct pins_charge - a pin request while it is being charged
+ * @pins: the cgroup that pays
+ * @charged: pages charged for it so far
+ * @claims: it has had to wait for others
+ * @claim: pages that are kept free for it then
+ * @limit: the cgroup in whose limit there was no room
+ * @needed: for how many pages
+ * @final: there would not be without the other requests either
+ */
+struct pins_charge {
+	struct pins_cgroup *pins;
+	unsigned long charged;
+	bool claims;
+	unsigned long claim;
+	struct pins_cgroup *limit;
+	unsigned long needed;
+	bool final;
+};
+
 /* pins.wait.max: no limit */
 #define PINS_WAIT_MAX	U64_MAX
 
@@ -78,15 +98,14 @@ u64 pins_cgroup_ino(u32 id);
 int pins_cgroup_path(struct pins_cgroup *pins, char *buf, size_t len);
 bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg);
 
-int pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive);
-void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive);
-struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
-					   unsigned long nr_pages,
-					   unsigned long settled, bool *final);
-unsigned long pins_cgroup_settled(struct pins_cgroup *pins);
-void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
-			unsigned long unused);
-void pins_cgroup_refused(struct pins_cgroup *limit);
+bool pins_cgroup_try_charge(struct pins_charge *charge, unsigned long nr_pages);
+void pins_cgroup_take_back(struct pins_charge *charge, unsigned long nr_pages);
+int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages);
+void pins_cgroup_settle(struct pins_charge *charge);
+unsigned long pins_cgroup_room(struct pins_charge *charge);
+unsigned long pins_cgroup_pinned(struct pins_cgroup *pins);
+bool pins_cgroup_releasing(struct pins_cgroup *limit);
+void pins_cgroup_refused(struct pins_charge *charge);
 void pins_cgroup_account(struct pins_cgroup *pins,
 			 const struct pins_delta *delta);
 
@@ -107,6 +126,8 @@ void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 u32 pins_current_id(void);
 u32 pins_attribution(void);
 u32 set_active_pins(u32 id);
+struct pins_cgroup *pins_release_begin(u32 id);
+void pins_release_end(struct pins_cgroup *pins);
 
 #else /* !CONFIG_CGROUP_PINS */
 
@@ -118,6 +139,15 @@ static inline u32 pins_current_id(void)
 static inline u32 set_active_pins(u32 id)
 {
 	return 0;
+}
+
+static inline struct pins_cgroup *pins_release_begin(u32 id)
+{
+	return NULL;
+}
+
+static inline void pins_release_end(struct pins_cgroup *pins)
+{
 }
 
 #endif /* CONFIG_CGROUP_PINS */

@@ -20,8 +20,9 @@ static void pins_tree_add(struct pins_cgroup *pins, struct pins_cgroup *parent,
 	pins->css.flags = CSS_NO_REF;
 	pins->css.parent = parent ? &parent->css : NULL;
 	pins->top = parent ? parent->top : pins;
-	init_rwsem(&pins->reservations);
-	spin_lock_init(&pins->charge_lock);
+	raw_spin_lock_init(&pins->charge_lock);
+	mutex_init(&pins->claim_lock);
+	init_waitqueue_head(&pins->settled_wait);
 	page_counter_init(&pins->counter, parent ? &parent->counter : NULL, false);
 	pins->counter.max = max;
 }
@@ -38,68 +39,97 @@ static struct pins_tree *pins_tree_grow(struct kunit *test, unsigned long top,
 	return tree;
 }
 
-static struct pins_cgroup *test_try_charge(struct pins_cgroup *pins,
+/* Charge pages to a request, or return whose limit is in the way. */
+static struct pins_cgroup *test_try_charge(struct pins_charge *charge,
 					   unsigned long nr_pages)
 {
-	bool final;
+	unsigned long flags;
+	bool charged;
 
-	return pins_cgroup_try_charge(pins, nr_pages, 0, &final);
+	local_irq_save(flags);
+	charged = pins_cgroup_try_charge(charge, nr_pages);
+	local_irq_restore(flags);
+	return charged ? NULL : charge->limit;
 }
 
-/* Is a refusal final, after a count that began when so many were settled? */
-static bool test_refused(struct kunit *test, struct pins_cgroup *pins,
-			 unsigned long nr_pages, unsigned long settled)
+static void test_take_back(struct pins_charge *charge)
 {
-	bool final = false;
+	unsigned long nr_pages = charge->charged, flags;
 
-	KUNIT_EXPECT_PTR_EQ(test, pins, pins_cgroup_try_charge(pins, nr_pages,
-							       settled, &final));
-	return final;
+	local_irq_save(flags);
+	pins_cgroup_take_back(charge, nr_pages);
+	local_irq_restore(flags);
+	css_put_many(&charge->pins->css, nr_pages);
 }
 
-/*
- * I4 fair: what others have reserved does not refuse a request for good, nor
- * does a count that another request of the same cgroup has overtaken.
- */
+/* I4 fair: what others have not settled does not refuse a request for good. */
 static void pins_test_final(struct kunit *test)
 {
 	struct pins_tree *tree = pins_tree_grow(test, 10, 10, 10);
-	unsigned long before = pins_cgroup_settled(&tree->leaf);
+	struct pins_charge a = { .pins = &tree->leaf }, b = a;
 
-	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 6));
-	KUNIT_EXPECT_FALSE(test, test_refused(test, &tree->leaf, 5, before));
-	KUNIT_EXPECT_TRUE(test, test_refused(test, &tree->leaf, 11, before));
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 6));
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 5), &tree->leaf);
+	KUNIT_EXPECT_FALSE(test, b.final);
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 11), &tree->leaf);
+	KUNIT_EXPECT_TRUE(test, b.final);
+	/* What it has itself is not what others have. */
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&a, 5), &tree->leaf);
+	KUNIT_EXPECT_TRUE(test, a.final);
+	KUNIT_EXPECT_EQ(test, a.needed, 11);
 
-	pins_cgroup_settle(&tree->leaf, 6, 0);
-	KUNIT_EXPECT_FALSE(test, test_refused(test, &tree->leaf, 5, before));
-	KUNIT_EXPECT_TRUE(test, test_refused(test, &tree->leaf, 5,
-					     pins_cgroup_settled(&tree->leaf)));
+	pins_cgroup_settle(&a);
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 5), &tree->leaf);
+	KUNIT_EXPECT_TRUE(test, b.final);
 	pins_cgroup_uncharge(&tree->leaf, 6);
+}
+
+/* I4 fair: what is kept free for one request, no other gets; nor is it refused. */
+static void pins_test_claim(struct kunit *test)
+{
+	struct pins_tree *tree = pins_tree_grow(test, 10, 20, 20);
+	struct pins_charge a = { .pins = &tree->leaf, .limit = &tree->top };
+	struct pins_charge b = { .pins = &tree->child };
+
+	KUNIT_ASSERT_EQ(test, pins_cgroup_claim(&a, 8), 0);
+	KUNIT_EXPECT_NULL(test, test_try_charge(&b, 2));
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 1), &tree->top);
+	KUNIT_EXPECT_FALSE(test, b.final);
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 7));
+	pins_cgroup_settle(&a);
+	KUNIT_EXPECT_NULL(test, test_try_charge(&b, 1));
+	KUNIT_EXPECT_EQ(test, tree->top.claimed, 0);
+	KUNIT_EXPECT_EQ(test, tree->leaf.claimed, 0);
+	pins_cgroup_settle(&b);
+	pins_cgroup_uncharge(&tree->leaf, 7);
+	pins_cgroup_uncharge(&tree->child, 3);
+	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 0);
 }
 
 /* A refusal names the limit in the way and leaves no trace, pins.peak included. */
 static void pins_test_refusal(struct kunit *test)
 {
 	struct pins_tree *tree = pins_tree_grow(test, 10, PAGE_COUNTER_MAX, 20);
+	struct pins_charge a = { .pins = &tree->leaf }, b = { .pins = &tree->child };
 
-	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 21),
-			    &tree->leaf);
-	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 11),
-			    &tree->top);
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&a, 21), &tree->leaf);
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&a, 11), &tree->top);
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->leaf.counter), 0);
-	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
+	KUNIT_EXPECT_EQ(test, tree->top.unsettled, 0);
 
-	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 10));
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 10));
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 10);
-	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->child, 1),
-			    &tree->top);
-
-	/* Three of them were not used, and were never there to be seen. */
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 1), &tree->top);
+	test_take_back(&a);
+	pins_cgroup_settle(&a);
 	KUNIT_EXPECT_EQ(test, tree->top.watermark, 0);
-	pins_cgroup_settle(&tree->leaf, 10, 3);
+
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 7));
+	KUNIT_EXPECT_EQ(test, tree->top.watermark, 0);
+	pins_cgroup_settle(&a);
 	KUNIT_EXPECT_EQ(test, tree->leaf.watermark, 7);
 	KUNIT_EXPECT_EQ(test, tree->top.watermark, 7);
-	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
+	KUNIT_EXPECT_EQ(test, tree->top.unsettled, 0);
 	pins_cgroup_uncharge(&tree->leaf, 7);
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 0);
 	KUNIT_EXPECT_EQ(test, tree->leaf.watermark, 7);
@@ -109,19 +139,16 @@ static void pins_test_refusal(struct kunit *test)
 static void pins_test_lowered(struct kunit *test)
 {
 	struct pins_tree *tree = pins_tree_grow(test, 10, 10, 10);
+	struct pins_charge a = { .pins = &tree->leaf };
 
-	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 10));
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 10));
+	pins_cgroup_settle(&a);
 	tree->child.counter.max = 5;
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->leaf.counter), 10);
-	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 1),
-			    &tree->leaf);
-	/* Nothing new is never refused. */
-	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 0));
-	pins_cgroup_settle(&tree->leaf, 10, 0);
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&a, 1), &tree->leaf);
 	pins_cgroup_uncharge(&tree->leaf, 6);
-	KUNIT_EXPECT_NULL(test, test_try_charge(&tree->leaf, 1));
-	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&tree->leaf, 1),
-			    &tree->child);
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 1));
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&a, 1), &tree->child);
 }
 
 struct pins_charger {
@@ -131,19 +158,28 @@ struct pins_charger {
 	long refused, over;
 };
 
+/* As charge.c, a quarter at a time */
 static int pins_charger_thread(void *data)
 {
 	struct pins_charger *c = data;
-	int i;
+	int i, quarter;
 
-	for (i = 0; i < 20000; i++) {
-		if (test_try_charge(c->pins, c->nr_pages)) {
-			c->refused++;
-			continue;
-		}
+	for (i = 0; i < 5000; i++) {
+		struct pins_charge charge = { .pins = c->pins };
+
+again:
+		for (quarter = 0; quarter < 4; quarter++)
+			if (test_try_charge(&charge, c->nr_pages / 4))
+				break;
 		c->over += page_counter_read(&c->pins->top->counter) >
 			   c->pins->top->counter.max;
-		pins_cgroup_settle(c->pins, c->nr_pages, c->nr_pages);
+		test_take_back(&charge);
+		if (quarter < 4 && !charge.final) {
+			if (!pins_cgroup_claim(&charge, c->nr_pages))
+				goto again;
+		}
+		c->refused += quarter < 4;
+		pins_cgroup_settle(&charge);
 	}
 	complete(&c->done);
 	return 0;
@@ -154,10 +190,10 @@ static void pins_test_fair(struct kunit *test)
 {
 	struct pins_tree *tree = pins_tree_grow(test, 100, 100, 200);
 	struct pins_charger c[] = {
-		{ .pins = &tree->leaf, .nr_pages = 50 },
-		{ .pins = &tree->leaf, .nr_pages = 50 },
+		{ .pins = &tree->leaf, .nr_pages = 60 },
+		{ .pins = &tree->leaf, .nr_pages = 60 },
 		/* Fits the leaf, and never the top. */
-		{ .pins = &tree->leaf, .nr_pages = 101 },
+		{ .pins = &tree->leaf, .nr_pages = 104 },
 	};
 	int i;
 
@@ -168,11 +204,12 @@ static void pins_test_fair(struct kunit *test)
 	}
 	for (i = 0; i < ARRAY_SIZE(c); i++) {
 		wait_for_completion(&c[i].done);
-		KUNIT_EXPECT_EQ(test, c[i].refused, c[i].nr_pages > 100 ? 20000 : 0);
+		KUNIT_EXPECT_EQ(test, c[i].refused, c[i].nr_pages > 100 ? 5000 : 0);
 		KUNIT_EXPECT_EQ(test, c[i].over, 0);
 	}
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 0);
-	KUNIT_EXPECT_EQ(test, tree->top.reserved, 0);
+	KUNIT_EXPECT_EQ(test, tree->top.unsettled, 0);
+	KUNIT_EXPECT_EQ(test, tree->top.claimed, 0);
 	KUNIT_EXPECT_EQ(test, tree->top.watermark, 0);
 }
 
@@ -230,6 +267,7 @@ static struct kunit_case pins_cgroup_test_cases[] = {
 	KUNIT_CASE(pins_test_refusal),
 	KUNIT_CASE(pins_test_lowered),
 	KUNIT_CASE(pins_test_final),
+	KUNIT_CASE(pins_test_claim),
 	KUNIT_CASE_SLOW(pins_test_fair),
 	KUNIT_CASE(pins_test_parse),
 	{}

@@ -23,7 +23,8 @@
  * - A request that would exceed pins.max, here or in an ancestor, is refused
  *   with -ENOMEM and takes nothing. A request that fits is never refused on
  *   account of one that does not, and pinning again what the cgroup has pinned
- *   already is never refused.
+ *   already is never refused. Nobody waits for another request, unless that holds
+ *   what would otherwise be his.
  *
  * - pins.max may be set below pins.current: nothing is taken back, since there
  *   is no way to, but nothing new is let in until usage has fallen.
@@ -39,7 +40,7 @@
  * Usage is kept in a page_counter. page_counter_try_charge() is not used: it
  * adds first and takes back later, so that a request which fails can refuse
  * another which fits. See pins_cgroup_try_charge(). Nor are its watermarks, which
- * would show what requests reserve, not what they pin.
+ * would show what requests had before they were refused.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -47,16 +48,20 @@
 #include <linux/atomic.h>
 #include <linux/cgroup.h>
 #include <linux/kernel.h>
+#include <linux/limits.h>
 #include <linux/memcontrol.h>
 #include <linux/mutex.h>
 #include <linux/page_counter.h>
 #include <linux/percpu.h>
 #include <linux/pins.h>
 #include <linux/pins_cgroup.h>
-#include <linux/rwsem.h>
+#include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/string_helpers.h>
 #include <linux/sysctl.h>
+#include <linux/wait.h>
 
 /* Written on any CPU in any context, folded by pins_css_rstat_flush(). */
 struct pins_stat_cpu {
@@ -69,6 +74,7 @@ struct pins_stat_cpu {
 enum pins_event {
 	PINS_EVENT_MAX,		/* its limit has refused a request */
 	PINS_EVENT_BLOCKED,	/* its pins have kept memory from being emptied */
+	PINS_EVENT_REFUSED,	/* a request of its own was refused */
 	NR_PINS_EVENTS,
 };
 
@@ -85,26 +91,32 @@ struct pins_cgroup {
 	struct pins_cgroup		*top;
 
 	/*
-	 * In @top. Shared by requests that hold a reservation which may turn
-	 * out larger than they need; exclusive for one that is about to be
-	 * refused, so that it is judged by what is really pinned.
-	 */
-	struct rw_semaphore		reservations;
-
-	/*
 	 * In @top. Makes the check of all limits and the charge one step, and
-	 * guards what follows, in each cgroup below it.
+	 * guards what follows, in each cgroup below it. Raw, because it is taken
+	 * inside the lock of a leaf of the pin map.
 	 */
-	spinlock_t			charge_lock;
-
-	/* Pages in @counter of requests that are not settled, with descendants */
-	unsigned long			reserved;
-
-	/* How many requests of this very cgroup have been settled */
-	unsigned long			settled;
+	raw_spinlock_t			charge_lock;
 
 	/*
-	 * Highest usage, but for what was @reserved: since creation, and since
+	 * Pages in @counter of requests that are not settled: they may yet be
+	 * refused. With descendants, as @claimed.
+	 */
+	unsigned long			unsettled;
+
+	/* Pages that are kept free for a request which was refused because of those */
+	unsigned long			claimed;
+
+	/* In @top. Held by that request: there is one at a time. */
+	struct mutex			claim_lock;
+
+	/* In @top. Where it waits until requests are settled */
+	wait_queue_head_t		settled_wait;
+
+	/* Pins that are just being released, see pins_release_begin(); with descendants */
+	atomic_t			releasing;
+
+	/*
+	 * Highest usage, but for what was @unsettled: since creation, and since
 	 * the last reset of pins.peak through any file.
 	 */
 	unsigned long			watermark;
@@ -180,8 +192,9 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 		parent = css_pins(parent_css);
 	page_counter_init(&pins->counter, parent ? &parent->counter : NULL, false);
 	pins->top = parent ? parent->top : pins;
-	init_rwsem(&pins->reservations);
-	spin_lock_init(&pins->charge_lock);
+	raw_spin_lock_init(&pins->charge_lock);
+	mutex_init(&pins->claim_lock);
+	init_waitqueue_head(&pins->settled_wait);
 	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
 	pins->wait_max = WAIT_INHERIT;
@@ -387,181 +400,314 @@ bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg)
 	return !cgroup_is_descendant(memcg->css.cgroup, own->cgroup);
 }
 
-/**
- * pins_cgroup_charge_begin() - begin to charge a request
- * @pins: the cgroup that pays
- * @exclusive: whether a refusal is to be final
- *
- * A request charges what seems to be new to its cgroup before it adds the
- * records, and gives back what then was not. In between it holds more than it
- * needs, which must not refuse anybody else. So a refusal counts only when what
- * is settled leaves no room, or when no other request is in between: whoever is
- * refused on account of reservations has to try again, exclusive.
- *
- * Context: process context, may sleep. In between, nothing but what an exact
- * count needs may be allocated.
- * Return: 0, or -EINTR for a task that is being killed.
- */
-int pins_cgroup_charge_begin(struct pins_cgroup *pins, bool exclusive)
-{
-	if (exclusive)
-		return down_write_killable(&pins->top->reservations);
-	return down_read_killable(&pins->top->reservations);
-}
-
-/**
- * pins_cgroup_charge_end() - end what pins_cgroup_charge_begin() began
- * @pins: the cgroup that pays
- * @exclusive: as at the beginning
- */
-void pins_cgroup_charge_end(struct pins_cgroup *pins, bool exclusive)
-{
-	if (exclusive)
-		up_write(&pins->top->reservations);
-	else
-		up_read(&pins->top->reservations);
-}
-
 /* What a cgroup has pinned for sure. */
 static unsigned long settled_usage(struct pins_cgroup *pins)
 {
 	long usage;
 
 	lockdep_assert_held(&pins->top->charge_lock);
-	/* What was recorded of a reservation may even have been unpinned. */
-	usage = page_counter_read(&pins->counter) - pins->reserved;
+	/* What is unsettled may have been unpinned already. */
+	usage = page_counter_read(&pins->counter) - pins->unsettled;
 	return max(usage, 0);
 }
 
 /**
- * pins_cgroup_settled() - tell whether requests were settled in between
- * @pins: the cgroup
- *
- * Context: process context.
- * Return: how many requests of it have been settled.
- */
-unsigned long pins_cgroup_settled(struct pins_cgroup *pins)
-{
-	unsigned long settled;
-
-	spin_lock(&pins->top->charge_lock);
-	settled = pins->settled;
-	spin_unlock(&pins->top->charge_lock);
-	return settled;
-}
-
-/**
- * pins_cgroup_try_charge() - charge pages if all limits allow it
- * @pins: the cgroup that pays
+ * pins_cgroup_try_charge() - charge pages of a request if all limits allow it
+ * @charge: the request; says why, if not
  * @nr_pages: how many pages
- * @settled: pins_cgroup_settled() from before they were counted
- * @final: set if there is no room even without what other requests have reserved,
- *	and no other request of @pins has been settled since the count, of which
- *	some may have become pages that need no room
  *
  * The limits are checked before anything is charged, under a lock that all
  * chargers below the same top cgroup share, so that no counter ever exceeds its
  * limit on account of a request, not even for a moment. Uncharging takes no lock:
  * it can only make a check succeed that would have failed.
  *
+ * A request is charged piece by piece, and is settled when all of it is. If there is
+ * no room because of others that are not settled, the refusal is not final: once the
+ * caller has taken everything back, pins_cgroup_claim() waits for them.
+ *
  * Each charged page keeps the cgroup alive, removed or not.
  *
- * Context: process context, between pins_cgroup_charge_begin() and _end().
- * Return: NULL if charged, and then pins_cgroup_settle() has to follow; else the
- * cgroup whose limit is in the way.
+ * Context: any but NMI, interrupts disabled: pages are charged in one step with what
+ * is recorded of them.
+ * Return: whether they were charged. Then pins_cgroup_settle() has to follow.
  */
-struct pins_cgroup *pins_cgroup_try_charge(struct pins_cgroup *pins,
-					   unsigned long nr_pages,
-					   unsigned long settled, bool *final)
+bool pins_cgroup_try_charge(struct pins_charge *charge, unsigned long nr_pages)
 {
-	struct pins_cgroup *limit, *p;
+	struct pins_cgroup *pins = charge->pins, *top = pins->top, *p;
+	unsigned long claim;
 
-	if (!nr_pages)
-		return NULL;
+	raw_spin_lock(&top->charge_lock);
+	for (p = pins; p; p = limited_parent(p)) {
+		unsigned long usage = page_counter_read(&p->counter);
 
-	spin_lock(&pins->top->charge_lock);
-	for (limit = pins; limit; limit = limited_parent(limit)) {
-		struct page_counter *counter = &limit->counter;
-
-		if (page_counter_read(counter) + nr_pages > counter->max) {
-			if (settled == pins->settled &&
-			    settled_usage(limit) + nr_pages > counter->max)
-				*final = true;
-			break;
+		if (usage + p->claimed - charge->claim + nr_pages > p->counter.max) {
+			charge->limit = p;
+			charge->needed = charge->charged + nr_pages;
+			charge->final = settled_usage(p) + charge->needed > p->counter.max;
+			raw_spin_unlock(&top->charge_lock);
+			return false;
 		}
 	}
-	if (!limit) {
-		page_counter_charge(&pins->counter, nr_pages);
-		for (p = pins; p; p = limited_parent(p))
-			p->reserved += nr_pages;
+	page_counter_charge(&pins->counter, nr_pages);
+	claim = min(charge->claim, nr_pages);
+	for (p = pins; p; p = limited_parent(p)) {
+		p->unsettled += nr_pages;
+		p->claimed -= claim;
 	}
-	spin_unlock(&pins->top->charge_lock);
+	charge->charged += nr_pages;
+	charge->claim -= claim;
+	raw_spin_unlock(&top->charge_lock);
 
-	if (!limit)
-		css_get_many(&pins->css, nr_pages);
-	return limit;
+	css_get_many(&pins->css, nr_pages);
+	return true;
 }
 
 /**
- * pins_cgroup_settle() - end the reservation of a request
- * @pins: the cgroup that was charged
- * @charged: how many pages pins_cgroup_try_charge() has charged in all
- * @unused: how many of them were not used
+ * pins_cgroup_take_back() - uncharge pages of a request that is refused
+ * @charge: the request
+ * @nr_pages: how many pages
  *
- * Only now do they show in pins.current and pins.peak: what a request reserves
- * and then gives back, because another one in the same cgroup has pinned the
- * same folios, was never pinned twice.
- *
- * Context: process context, between pins_cgroup_charge_begin() and _end().
+ * Context: any but NMI, interrupts disabled. The pages still hold the cgroup, as
+ * after pins_cgroup_uncharge().
  */
-void pins_cgroup_settle(struct pins_cgroup *pins, unsigned long charged,
-			unsigned long unused)
+void pins_cgroup_take_back(struct pins_charge *charge, unsigned long nr_pages)
 {
-	struct pins_cgroup *p;
+	struct pins_cgroup *pins = charge->pins, *top = pins->top, *p;
+	/* It may have got hold of pages that were charged for an earlier one. */
+	unsigned long nr = min(nr_pages, charge->charged);
 
-	if (!charged)
-		return;
+	raw_spin_lock(&top->charge_lock);
+	page_counter_uncharge(&pins->counter, nr_pages);
+	for (p = pins; p; p = limited_parent(p))
+		p->unsettled -= nr;
+	charge->charged -= nr;
+	raw_spin_unlock(&top->charge_lock);
+}
 
-	spin_lock(&pins->top->charge_lock);
-	if (unused)
-		page_counter_uncharge(&pins->counter, unused);
-	pins->settled++;
-	for (p = pins; p; p = limited_parent(p)) {
+/* Has what was in the way of a claim been settled, or is there room beside it? */
+static bool claim_may_go(struct pins_charge *charge)
+{
+	struct pins_cgroup *p = charge->limit;
+	bool ret;
+
+	raw_spin_lock_irq(&p->top->charge_lock);
+	ret = !p->unsettled ||
+	      page_counter_read(&p->counter) + charge->claim <= p->counter.max;
+	raw_spin_unlock_irq(&p->top->charge_lock);
+	return ret;
+}
+
+/**
+ * pins_cgroup_claim() - wait for the requests because of which one was refused
+ * @charge: the request, which has taken everything back
+ * @nr_pages: how many pages it needs at most
+ *
+ * From now on that many are kept free for it, so that others cannot come in between
+ * for ever. Those who need them are refused, not for good, and come here as well.
+ *
+ * Context: process context, sleeps until other requests have been charged, or
+ * refused. Not on account of those that did not compete with this one.
+ * Return: 0 to try again, or -EINTR for a task that is being killed.
+ */
+int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages)
+{
+	struct pins_cgroup *top = charge->pins->top, *p;
+
+	if (!charge->claims) {
+		if (mutex_lock_killable(&top->claim_lock))
+			return -EINTR;
+		charge->claims = true;
+	}
+	raw_spin_lock_irq(&top->charge_lock);
+	for (p = charge->pins; p; p = limited_parent(p))
+		p->claimed = nr_pages;
+	charge->claim = nr_pages;
+	raw_spin_unlock_irq(&top->charge_lock);
+
+	return wait_event_killable(top->settled_wait, claim_may_go(charge)) ? -EINTR : 0;
+}
+
+/**
+ * pins_cgroup_settle() - a request has been charged, or has taken everything back
+ * @charge: the request
+ *
+ * Only now does it show in pins.current and pins.peak.
+ *
+ * Context: process context.
+ */
+void pins_cgroup_settle(struct pins_charge *charge)
+{
+	struct pins_cgroup *top = charge->pins->top, *p;
+
+	raw_spin_lock_irq(&top->charge_lock);
+	for (p = charge->pins; p; p = limited_parent(p)) {
 		unsigned long usage;
 
-		p->reserved -= charged;
+		p->unsettled -= charge->charged;
+		if (charge->claims)
+			p->claimed = 0;
 		usage = settled_usage(p);
 		if (usage > p->local_watermark) {
 			p->local_watermark = usage;
 			p->watermark = max(p->watermark, usage);
 		}
 	}
-	spin_unlock(&pins->top->charge_lock);
+	raw_spin_unlock_irq(&top->charge_lock);
 
-	if (unused)
-		css_put_many(&pins->css, unused);
+	charge->charged = 0;
+	charge->claim = 0;
+	if (charge->claims)
+		mutex_unlock(&top->claim_lock);
+	charge->claims = false;
+	if (wq_has_sleeper(&top->settled_wait))
+		wake_up(&top->settled_wait);
 }
 
-/* Process context */
-static void pins_event(struct pins_cgroup *pins, enum pins_event event)
+/**
+ * pins_cgroup_room() - how much a request could be charged
+ * @charge: the request; @limit is set to the cgroup that allows least
+ *
+ * Other requests that are not settled are not taken into account: who needs more
+ * than that will be refused.
+ *
+ * Context: process context.
+ * Return: the number of pages.
+ */
+unsigned long pins_cgroup_room(struct pins_charge *charge)
 {
-	atomic64_inc(&pins->events_local[event]);
+	struct pins_cgroup *top = charge->pins->top, *p;
+	unsigned long room = ULONG_MAX;
+
+	raw_spin_lock_irq(&top->charge_lock);
+	for (p = charge->pins; p; p = limited_parent(p)) {
+		unsigned long max = p->counter.max;
+		unsigned long left = max - min(max, settled_usage(p));
+
+		if (left < room) {
+			room = left;
+			charge->limit = p;
+		}
+	}
+	raw_spin_unlock_irq(&top->charge_lock);
+	return room;
+}
+
+/**
+ * pins_cgroup_pinned() - how much a cgroup has pinned, at most
+ * @pins: the cgroup
+ *
+ * Return: the number of pages, those of descendants included.
+ */
+unsigned long pins_cgroup_pinned(struct pins_cgroup *pins)
+{
+	return page_counter_read(&pins->counter);
+}
+
+/**
+ * pins_release_begin() - pins are going to be released by somebody else, soon
+ * @id: whose they are, as from pins_current_id()
+ *
+ * A request of that cgroup that does not fit waits until they are, for a while.
+ *
+ * Context: process context.
+ * Return: to be handed to pins_release_end().
+ */
+struct pins_cgroup *pins_release_begin(u32 id)
+{
+	struct pins_cgroup *pins, *p;
+
+	if (!static_branch_unlikely(&pins_key))
+		return NULL;
+	rcu_read_lock();
+	pins = pins_cgroup_from_id(id);
+	if (pins && (!pins->css.parent || !css_tryget(&pins->css)))
+		pins = NULL;
+	rcu_read_unlock();
+	for (p = pins; p; p = limited_parent(p))
+		atomic_inc(&p->releasing);
+	return pins;
+}
+
+/**
+ * pins_release_end() - they have been released
+ * @pins: what pins_release_begin() returned
+ *
+ * Context: process context.
+ */
+void pins_release_end(struct pins_cgroup *pins)
+{
+	struct pins_cgroup *p;
+
+	if (!pins)
+		return;
+	for (p = pins; p; p = limited_parent(p))
+		atomic_dec(&p->releasing);
+	put_pins_cgroup(pins);
+}
+
+/**
+ * pins_cgroup_releasing() - are pins below a limit just being released?
+ * @limit: the cgroup
+ */
+bool pins_cgroup_releasing(struct pins_cgroup *limit)
+{
+	return atomic_read(&limit->releasing);
+}
+
+/* Return: how often that has happened to it. Process context */
+static s64 pins_event(struct pins_cgroup *pins, enum pins_event event)
+{
+	s64 nr = atomic64_inc_return(&pins->events_local[event]);
+
 	cgroup_file_notify(&pins->events_local_file);
 	for (; pins; pins = limited_parent(pins)) {
 		atomic64_inc(&pins->events[event]);
 		cgroup_file_notify(&pins->events_file);
 	}
+	return nr;
+}
+
+/* Tenants choose the names. */
+static char *quoted_path(struct pins_cgroup *pins)
+{
+	char *path = kmalloc(PATH_MAX, GFP_KERNEL), *quoted = NULL;
+
+	if (path && cgroup_path(pins->css.cgroup, path, PATH_MAX) > 0)
+		quoted = kstrdup_quotable(path, GFP_KERNEL);
+	kfree(path);
+	return quoted;
+}
+
+/* Many a program does not tell its user what errno it got, see pids.c. */
+static void log_refusal(struct pins_charge *charge)
+{
+	static DEFINE_RATELIMIT_STATE(ratelimit, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+	char *own, *limit;
+
+	if (!__ratelimit(&ratelimit))
+		return;
+	own = quoted_path(charge->pins);
+	limit = quoted_path(charge->limit);
+	pr_info("pins: refused %s[%d] in \"%s\" to pin %llu kB more: pins.max of \"%s\" is %llu kB\n",
+		current->comm, task_pid_nr(current), own ?: "?",
+		(u64)charge->needed * PAGE_SIZE / SZ_1K, limit ?: "?",
+		(u64)READ_ONCE(charge->limit->counter.max) * PAGE_SIZE / SZ_1K);
+	kfree(own);
+	kfree(limit);
 }
 
 /**
- * pins_cgroup_refused() - a request failed on account of this cgroup's limit
- * @limit: the cgroup that pins_cgroup_try_charge() named
+ * pins_cgroup_refused() - a request is refused for good
+ * @charge: the request
  *
- * Context: process context.
+ * Context: process context, sleeps.
  */
-void pins_cgroup_refused(struct pins_cgroup *limit)
+void pins_cgroup_refused(struct pins_charge *charge)
 {
-	pins_event(limit, PINS_EVENT_MAX);
+	pins_event(charge->limit, PINS_EVENT_MAX);
+	if (pins_event(charge->pins, PINS_EVENT_REFUSED) == 1)
+		log_refusal(charge);
 }
 
 /**
@@ -859,9 +1005,9 @@ static u64 pins_current_read(struct cgroup_subsys_state *css,
 	struct pins_cgroup *pins = css_pins(css);
 	unsigned long usage;
 
-	spin_lock(&pins->top->charge_lock);
+	raw_spin_lock_irq(&pins->top->charge_lock);
 	usage = settled_usage(pins);
-	spin_unlock(&pins->top->charge_lock);
+	raw_spin_unlock_irq(&pins->top->charge_lock);
 	return (u64)usage * PAGE_SIZE;
 }
 
@@ -923,9 +1069,9 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
 		return err;
 
 	/* A request is judged by the old limit or the new one. */
-	spin_lock(&pins->top->charge_lock);
+	raw_spin_lock_irq(&pins->top->charge_lock);
 	WRITE_ONCE(pins->counter.max, max);
-	spin_unlock(&pins->top->charge_lock);
+	raw_spin_unlock_irq(&pins->top->charge_lock);
 	return nbytes;
 }
 
@@ -960,12 +1106,12 @@ static int pins_peak_show(struct seq_file *sf, void *v)
 	u64 peak;
 
 	spin_lock(&pins->peaks_lock);
-	spin_lock(&pins->top->charge_lock);
+	raw_spin_lock_irq(&pins->top->charge_lock);
 	if (ofp->value == OFP_PEAK_UNSET)
 		peak = pins->watermark;
 	else
 		peak = max_t(u64, ofp->value, pins->local_watermark);
-	spin_unlock(&pins->top->charge_lock);
+	raw_spin_unlock_irq(&pins->top->charge_lock);
 	spin_unlock(&pins->peaks_lock);
 
 	seq_printf(sf, "%llu\n", peak * PAGE_SIZE);
@@ -980,11 +1126,11 @@ static ssize_t pins_peak_write(struct kernfs_open_file *of, char *buf,
 	unsigned long seen, usage;
 
 	spin_lock(&pins->peaks_lock);
-	spin_lock(&pins->top->charge_lock);
+	raw_spin_lock_irq(&pins->top->charge_lock);
 	seen = pins->local_watermark;
 	usage = settled_usage(pins);
 	pins->local_watermark = usage;
-	spin_unlock(&pins->top->charge_lock);
+	raw_spin_unlock_irq(&pins->top->charge_lock);
 
 	/* The others get what they had seen before the watermark started anew. */
 	list_for_each_entry(peer, &pins->peaks, list)
@@ -1053,6 +1199,7 @@ static int show_events(struct seq_file *sf, const atomic64_t *events)
 {
 	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&events[PINS_EVENT_MAX]));
 	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&events[PINS_EVENT_BLOCKED]));
+	seq_printf(sf, "refused %lld\n", (s64)atomic64_read(&events[PINS_EVENT_REFUSED]));
 	return 0;
 }
 

@@ -6,207 +6,134 @@
  * request, and with all pins that it releases. Unpins need no help from their
  * callers: what has to be uncharged, and to whom, the pin map knows.
  *
- * A request is charged as a whole, after it has been pinned, because only then
- * is it known which folios it consists of. It is walked twice: to count the
- * pages of folios that are new to the cgroup, which are then charged, and to
- * add the records. If a limit is in the way, all of its pins are dropped and
- * the caller gets -ENOMEM, also when GUP had pinned a part of it by the fast
- * path: a short count would reach users as -EFAULT.
+ * A request is charged after it has been pinned, because only then is it known which
+ * folios it consists of, and folio by folio, together with the record of each: so
+ * what is charged is exact at every moment. If a limit is in the way, everything is
+ * taken back, all of its pins are dropped and the caller gets -ENOMEM, also when GUP
+ * had pinned a part of it by the fast path: a short count would reach users as
+ * -EFAULT.
+ *
+ * Other requests may not be settled at that time, and be refused themselves. Then
+ * this one waits for them and tries again, see pins_cgroup_claim(): nobody is refused
+ * on account of a request that is not to last, and nobody waits but who would be.
+ *
+ * Who does not fit for certain is refused before he pins: see fit.c.
  *
  * Copyright (C) 2026 the pins authors
  */
 
 #include <linux/mm.h>
+#include <linux/page_counter.h>
+#include <linux/sched/signal.h>
 #include <linux/vmstat.h>
-#include <linux/xarray.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/pins.h>
 
 #include "internal.h"
 
-/* Has the folio more pins than these? */
-static __always_inline bool pins_exceed(const struct pins_run *run)
+/* How many pages a request has at most */
+static unsigned long pins_total(struct pins_iter *it)
 {
-	/* Usually there are not even the references for it. */
-	if (!run->large && (unsigned int)folio_ref_count(run->folio) <
-			   3 * GUP_PIN_COUNTING_BIAS / 2)
-		return false;
-	return pins_folio_pins(run->folio) > run->n;
-}
+	unsigned long nr_pages = 0;
+	struct pins_run run;
 
-/*
- * Count the pages of the folios in a request that its cgroup has not pinned yet.
- *
- * If @exact, each of them is looked up. A folio without other pins has normally
- * no record, unless its last unpin is not quite done. Then it counts as new,
- * which does not matter so long as there is room for it.
- */
-static int pins_count_new(struct pins_iter *it, u32 id, bool exact,
-			  unsigned long *nr_new)
-{
-	unsigned long new = 0;
-	struct xarray seen;
-	bool anon = true;
-	int err = 0;
-
-	/*
-	 * Gone with the request, and never more than its array of pages. Not charged to
-	 * anybody, for a task that is over memory.high would be delayed for that, and
-	 * with it those who wait for the reservation.
-	 */
-	xa_init(&seen);
-	it->pos = 0;
-	while (it->pos < it->nr) {
-		struct pins_run run = pins_iter_run(it);
-		bool exceed;
-
-		it->pos += run.n;
+	for (it->pos = 0; it->pos < it->nr; it->pos += run.n) {
+		run = pins_iter_run(it);
+		if (pins_run_pinned(&run))
+			nr_pages += run_nr_pages(&run);
 		pins_iter_resched(it, &run);
-		if (run.large || !folio_test_anon(run.folio)) {
-			anon = false;
-			if (is_zero_folio(run.folio))
-				continue;
-		}
-
-		/* Other pins may be of this cgroup, or of this very request. */
-		exceed = pins_exceed(&run);
-		if (unlikely(exact || exceed) && pins_map_holds(run.folio, id))
-			continue;
-		if (unlikely(exceed)) {
-			err = xa_insert(&seen, folio_pfn(run.folio),
-					xa_mk_value(0), GFP_KERNEL);
-			if (err == -EBUSY)
-				continue;
-			if (err)
-				break;
-		}
-		new += run_nr_pages(&run);
 	}
-	*nr_new = new;
-	it->anon = anon && it->pages;
-	it->whole = !it->broken;
-	if (!xa_empty(&seen))
-		xa_destroy(&seen);
-	return err == -EBUSY ? 0 : err;
+	return min(nr_pages, PAGE_COUNTER_MAX / 2);
 }
 
-/* How thoroughly to look before a request is refused. */
-enum pins_effort {
-	PINS_FAST,	/* most folios without other pins are not looked up */
-	PINS_EXACT,	/* all of them are */
-	PINS_EXCLUSIVE,	/* and nobody else holds a reservation */
-};
-
-/*
- * Charge and record a request, or do nothing.
- * Return: 0, or
- * * -EAGAIN: there was no room, but more effort may find some
- * * -EDQUOT: there is none; *limit is set
- * * -ENOENT, -ENOSPC: pins_map_prepare() has to come first
- * * another error
- */
-static int pins_try_charge(struct pins_iter *it, struct pins_owner *owner,
-			   enum pins_effort effort, struct pins_cgroup **limit)
+/* Take back what was charged and recorded. */
+static void pins_take_back(struct pins_iter *it, struct pins_owner *owner)
 {
-	struct pins_cgroup *pins = owner->pins;
-	bool exclusive = effort == PINS_EXCLUSIVE;
-	bool final = exclusive;
-	unsigned long charged, settled;
-	int err;
+	struct pins_cgroup *pins = owner->charge.pins;
+	unsigned long unpins;
 
-	/* To count takes time. If others may have reservations, it needs none itself. */
-	if (exclusive) {
-		err = pins_cgroup_charge_begin(pins, true);
-		if (err)
-			return err;
-	}
-	settled = pins_cgroup_settled(pins);
-	err = pins_count_new(it, owner->id, effort != PINS_FAST, &charged);
-	if (!err && !exclusive)
-		err = pins_cgroup_charge_begin(pins, false);
-	if (err) {
-		if (exclusive)
-			goto end;
-		return err;
-	}
-	*limit = pins_cgroup_try_charge(pins, charged, settled, &final);
-	if (*limit) {
-		it->refused = charged;
-		err = final && effort != PINS_FAST ? -EDQUOT : -EAGAIN;
-		goto end;
-	}
-
-	owner->delta = (struct pins_delta){};
-	owner->reserved = charged;
-	it->pos = 0;
-	while ((err = pins_map_add(it, owner)) == -EDQUOT) {
-		/* The cgroup has lost its record of a folio since the count. */
-		unsigned long more = folio_nr_pages(pins_iter_run(it).folio) -
-				     owner->reserved;
-
-		*limit = pins_cgroup_try_charge(pins, more, settled, &final);
-		if (*limit) {
-			it->refused = charged + more;
-			err = exclusive ? -EDQUOT : -EAGAIN;
-			break;
-		}
-		owner->reserved += more;
-		charged += more;
-	}
-	if (err)
-		owner->delta.stat[PINS_PINS] = 0;
+	/* First the records, so that they can go again */
+	owner->delta.stat[PINS_PINS] = 0;
 	pins_cgroup_account(pins, &owner->delta);
-	if (err) {
-		struct pins_batch batch = {};
-
-		owner->delta = (struct pins_delta){};
-		owner->delta.stat[PINS_UNPINS] = -pins_map_remove(it, owner->id,
-								  &batch);
-		pins_batch_flush(&batch);
-		pins_cgroup_account(pins, &owner->delta);
-	}
-	pins_cgroup_settle(pins, charged, owner->reserved);
-end:
-	pins_cgroup_charge_end(pins, exclusive);
-	return err;
+	unpins = -pins_map_remove(it, owner);
+	owner->delta = (struct pins_delta){ .stat[PINS_UNPINS] = unpins };
+	pins_cgroup_account(pins, &owner->delta);
+	owner->delta = (struct pins_delta){};
 }
 
-static void pins_trace_refuse(struct pins_iter *it, struct pins_cgroup *limit)
+static void pins_trace_refuse(struct pins_iter *it, struct pins_charge *charge)
 {
 	struct folio *folio;
 
 	it->pos = 0;
 	folio = pins_iter_run(it).folio;
-	trace_pins_refuse(pins_cgroup_ino(pins_cgroup_id(limit)),
-			  folio_pfn(folio), folio_order(folio), it->refused);
+	trace_pins_refuse(pins_cgroup_ino(pins_cgroup_id(charge->limit)),
+			  folio_pfn(folio), folio_order(folio), charge->needed);
+}
+
+/**
+ * pins_wait_released() - wait for pins that others are just releasing
+ * @charge: a request that was refused for good
+ * @until: no longer than that, in jiffies; 0 at first
+ *
+ * What a task has closed may be torn down by a worker a little later. Who frees
+ * memory and asks for as much shall get it.
+ *
+ * Context: process context, sleeps.
+ * Return: whether there is room now for what it was refused, so that it makes sense
+ * to try once more.
+ */
+bool pins_wait_released(struct pins_charge *charge, unsigned long *until)
+{
+	if (!*until)
+		*until = jiffies + PINS_RELEASE_PATIENCE;
+	while (pins_cgroup_releasing(charge->limit)) {
+		if (time_after(jiffies, *until) || fatal_signal_pending(current))
+			return false;
+		schedule_timeout_killable(1);
+		if (pins_cgroup_room(charge) >= charge->needed)
+			return true;
+	}
+	return time_before(jiffies, *until) && pins_cgroup_room(charge) >= charge->needed;
 }
 
 /* Charge the pins of a request to @pins, whose reference is consumed. */
 static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 {
-	struct pins_owner owner = { .pins = pins, .id = pins_cgroup_id(pins) };
-	enum pins_effort effort = PINS_FAST;
-	struct pins_cgroup *limit;
+	struct pins_owner owner = { .charge.pins = pins, .id = pins_cgroup_id(pins) };
+	struct pins_charge *charge = &owner.charge;
+	unsigned long until = 0;
 	int err;
 
-	do {
-		err = pins_try_charge(it, &owner, effort, &limit);
-		if (err == -EAGAIN) {
-			effort++;
-		} else if (err == -ENOENT || err == -ENOSPC) {
-			err = pins_map_prepare(it, &owner);
-			if (!err)
-				err = -EAGAIN;
+	for (;;) {
+		it->pos = 0;
+		err = pins_map_add(it, &owner);
+		if (!err) {
+			pins_cgroup_account(pins, &owner.delta);
+			break;
 		}
-	} while (err == -EAGAIN);
-	if (owner.prepared)
-		pins_map_done(&owner);
+		pins_take_back(it, &owner);
+		if (err != -EDQUOT)
+			break;
+		if (!charge->final) {
+			err = pins_cgroup_claim(charge, pins_total(it));
+			if (err)
+				break;
+		} else {
+			/* Nobody waits for what it now waits for. */
+			pins_cgroup_settle(charge);
+			if (!pins_wait_released(charge, &until))
+				break;
+		}
+	}
+	pins_map_done(&owner);
+	pins_cgroup_settle(charge);
 
 	if (err == -EDQUOT) {
 		if (trace_pins_refuse_enabled())
-			pins_trace_refuse(it, limit);
-		pins_cgroup_refused(limit);
+			pins_trace_refuse(it, charge);
+		pins_cgroup_refused(charge);
 		err = -ENOMEM;
 	}
 	put_pins_cgroup(pins);

@@ -20,6 +20,7 @@
  * @nr_pages: pages uncharged, which keep the cgroup until the batch is flushed
  * @pins: the cgroup, once there are such pages
  * @unpins: how many pins
+ * @charge: set if they are taken back from a request that is being charged
  */
 struct pins_batch {
 	u64 key;
@@ -27,6 +28,7 @@ struct pins_batch {
 	unsigned long nr_pages;
 	struct pins_cgroup *pins;
 	unsigned long unpins;
+	struct pins_charge *charge;
 };
 
 void pins_batch_uncharge(struct pins_batch *batch);
@@ -59,12 +61,6 @@ static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
  * @bvecs: segments with one pin each
  * @nr: how many there are
  * @pos: the entry that the walk has reached
- * @whole: each run ends where its folio or the request does. Known when a walk
- *	from end to end has found no @broken one; later walks need not look.
- * @broken: a run ended before that
- * @anon: @pages, each an anonymous folio of one page, known likewise: by far the
- *	most common request, and the most costly for its size
- * @refused: how many new pages a limit refused
  */
 struct pins_iter {
 	struct page **pages;
@@ -72,10 +68,6 @@ struct pins_iter {
 	const struct bio_vec *bvecs;
 	unsigned long nr;
 	unsigned long pos;
-	bool whole;
-	bool broken;
-	bool anon;
-	unsigned long refused;
 };
 
 /*
@@ -131,10 +123,7 @@ static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 	 * been replaced.
 	 */
 	most = folio_nr_pages(run.folio) - folio_page_idx(run.folio, page);
-	most = min(it->nr - it->pos, most);
-	run.n = it->whole ? most : pins_contiguous(it->pages + it->pos, most);
-	if (run.n < most)
-		it->broken = true;
+	run.n = pins_contiguous(it->pages + it->pos, min(it->nr - it->pos, most));
 	return run;
 }
 
@@ -157,38 +146,34 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
 
 /**
  * struct pins_owner - a request as the map sees it
- * @pins: the cgroup that pays
- * @id: its number
- * @reserved: pages that have been charged and are not yet used
+ * @charge: what it is charged, and to whom
+ * @id: the number of that cgroup
  * @delta: what the records added so far change
  * @memcg_data: of the folio last looked at. Only ever compared: the memory cgroup
  *	that it is about may be gone.
- * @foreign: whether its memory is foreign to @pins
- * @prepared: whether pins_map_prepare() was called, and pins_map_done() has to be
- * @spare: lists, for folios that others have pinned
- * @spare_size: how many records they are to have room for, 0 if none was needed
- * @nr_spare: how many of them to allocate the next time
+ * @foreign: whether its memory is foreign to the cgroup
+ * @spare: a piece of list for a folio that others have pinned, or NULL
  */
 struct pins_owner {
-	struct pins_cgroup *pins;
+	struct pins_charge charge;
 	u32 id;
-	unsigned long reserved;
 	struct pins_delta delta;
 	unsigned long memcg_data;
 	bool foreign;
-	bool prepared;
 	struct pins_list *spare;
-	unsigned int spare_size;
-	unsigned long nr_spare;
 };
+
+/* How long a request waits for pins that are just being released */
+#define PINS_RELEASE_PATIENCE	HZ
+
+bool pins_wait_released(struct pins_charge *charge, unsigned long *until);
 
 unsigned int pins_folio_pins(struct folio *folio);
 bool pins_map_holds(struct folio *folio, u32 id);
 bool pins_map_recorded(struct folio *folio);
-int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner);
-void pins_map_done(struct pins_owner *owner);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
-long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch);
+long pins_map_remove(struct pins_iter *it, struct pins_owner *owner);
+void pins_map_done(struct pins_owner *owner);
 void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		  struct pins_batch *batch);
 

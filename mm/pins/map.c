@@ -33,15 +33,18 @@
  *
  * That of a large folio is exact. That of a small one is estimated from its
  * reference count, in which a pin counts GUP_PIN_COUNTING_BIAS and everything
- * else counts 1. Mappings, which may be many, are subtracted; half a bias is
- * allowed for the rest, in both directions:
+ * else counts 1. Mappings, which may be many, are subtracted. On 64-bit machines
+ * their number is read together with the references, as one word, so that it does
+ * not matter what comes and goes meanwhile. Others do not subtract it.
  *
- * - Other references, as of the LRU, a swap cache or a pipe, do not look like a
- *   pin while there are fewer than half a bias. If there are more, a record may
- *   outlive its last pin until the folio is pinned, unpinned or freed next.
- *
- * - Mappings come and go while two counters are read. As many as half a bias
- *   may go and the pins are not underestimated.
+ * A reference of a mapping is taken before it is counted and dropped after that.
+ * So the pins are never underestimated. They are overestimated when half a bias or
+ * more of other references are held: by pipes, or by a process that is exiting,
+ * which forgets its mappings long before it drops their references. Then a record
+ * outlives its last pin. Nobody can tell it from one that does not, so whatever an
+ * unpin leaves in place is looked at again, see pins_look(): after 1/8 s at first,
+ * and later from time to time, until it is gone. It goes at the latest when the
+ * folio is freed.
  *
  * An unpin drops the pins of a small folio with all of their references, and
  * reconciles after that, when the folio may have been freed already. It finds a
@@ -59,10 +62,10 @@
  * more are in a map of their own, with one slot for as many pages: 2 MB huge
  * pages cost 0.0004%.
  *
- * A slot holds the one record that nearly all folios have, or points to a list.
- * Leaves and lists are allocated before pins are recorded, and never while
- * unpinning, which happens in any context. Leaves that have become empty are
- * freed later, by a worker, since users tend to come back.
+ * A slot holds the one record that nearly all folios have, or points to a list, of
+ * 64 bytes for each five records. Both are allocated when a pin needs them, one at
+ * a time, and never while unpinning, which happens in any context. Leaves that
+ * have become empty are freed later, by a worker, since users tend to come back.
  *
  * Locking
  * =======
@@ -71,9 +74,11 @@
  * interrupts and under raw spinlocks. At most 32 folios are looked at while it
  * is held, or one list. Leaves are found under RCU. Only the worker takes leaves
  * out of the XArray, under its xa_lock, and marks them dead under leaf->lock.
+ * Pages are charged under the lock of their leaf, in one step with the record.
  *
  *	xa_lock
  *	    leaf->lock
+ *	        charge_lock (kernel/cgroup/pins.c)
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -119,27 +124,28 @@ static_assert(PINS_CGROUP_ID_BITS == 24);
 static_assert(NR_PINS_TYPES <= 8);
 static_assert(PINS_LEAF_SHIFT <= PINS_LARGE_ORDER);
 
-/* The records of a folio that several cgroups have pinned. */
+/* Records of a folio that several cgroups have pinned, the oldest first. */
 struct pins_list {
 	union {
 		struct rcu_head rcu;
-		struct pins_list *next;		/* of the spare ones */
+		struct pins_list *next;		/* only if this one is full */
 	};
-	unsigned int nr;
-	unsigned int size;
-	u64 rec[] __counted_by(size);
+	unsigned long nr;
+	u64 rec[5];
 };
 
 struct pins_leaf {
 	raw_spinlock_t lock;
 	u8 used;		/* slots that are not 0 */
-	bool queued;		/* in pins_empty_leaves */
+	bool queued:1;		/* in pins_queued */
 	bool dead:1;		/* no longer in the map */
 	bool large:1;		/* in pins_large */
 	bool movable:1;		/* in a movable pageblock; unless @large */
+	u8 looks;		/* how often it was looked at; the worker's */
 	unsigned long index;
+	struct llist_node node;	/* in pins_queued */
 	union {
-		struct llist_node empty;
+		struct list_head list;	/* the worker's */
 		struct rcu_head rcu;
 	};
 	u64 slot[PINS_LEAF_SLOTS];
@@ -153,6 +159,7 @@ static struct xarray pins_small = XARRAY_INIT(pins_small, XA_FLAGS_ACCOUNT);
 static struct xarray pins_large = XARRAY_INIT(pins_large, XA_FLAGS_ACCOUNT);
 
 static struct kmem_cache *pins_leaf_cache;
+static struct kmem_cache *pins_list_cache;
 
 atomic_t pins_gate[1 << PINS_GATE_BITS];
 
@@ -189,23 +196,36 @@ static __always_inline bool place_next(struct pins_place *place,
 	return next.map == place->map && next.index == place->index;
 }
 
+#ifdef CONFIG_64BIT
+static_assert(!(offsetof(struct folio, _mapcount) % sizeof(u64)));
+static_assert(offsetof(struct folio, _refcount) ==
+	      offsetof(struct folio, _mapcount) + sizeof(atomic_t));
+
+/* References of a small folio that are not of mappings; both of one moment */
+static __always_inline s64 unmapped_refs(struct folio *folio)
+{
+	u64 both = atomic64_read((atomic64_t *)&folio->_mapcount);
+	u32 refs = IS_ENABLED(CONFIG_CPU_BIG_ENDIAN) ? both : both >> 32;
+	s32 mapcount = IS_ENABLED(CONFIG_CPU_BIG_ENDIAN) ? both >> 32 : both;
+
+	/* It is kept less 1, and is a large negative one where it is a type. */
+	return (s64)refs - max(mapcount, -1) - 1;
+}
+#else
+static __always_inline s64 unmapped_refs(struct folio *folio)
+{
+	return (unsigned int)folio_ref_count(folio);
+}
+#endif
+
 static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
 {
 	s64 refs;
 
 	if (large)
 		return atomic_read(&folio->_pincount);
-
-	/* Nearly always too few references for a pin, mappings included */
-	if ((unsigned int)folio_ref_count(folio) < GUP_PIN_COUNTING_BIAS / 2)
-		return 0;
-
-	refs = GUP_PIN_COUNTING_BIAS / 2;
-	refs -= folio_mapcount(folio);
-	/* What is unmapped in between is to be missing, not extra. */
-	smp_rmb();
 	/* A count that has become negative is a large one: GUP stops there. */
-	refs += (unsigned int)folio_ref_count(folio);
+	refs = unmapped_refs(folio) + GUP_PIN_COUNTING_BIAS / 2;
 	return refs > 0 ? (u64)refs / GUP_PIN_COUNTING_BIAS : 0;
 }
 
@@ -228,61 +248,56 @@ static struct pins_list *slot_list(u64 slot)
 	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
 }
 
-/* The first of the records in a slot, and how many there are */
-static u64 *slot_recs(u64 *slot, unsigned int *nr)
-{
-	struct pins_list *list = slot_list(*slot);
+/* Walks the records in a slot. */
+struct rec_iter {
+	struct pins_list *list;
+	unsigned int i;
+};
 
-	*nr = list ? list->nr : !!*slot;
-	return list ? list->rec : slot;
+static __always_inline u64 *rec_first(u64 *slot, struct rec_iter *it)
+{
+	it->list = slot_list(*slot);
+	it->i = 0;
+	if (unlikely(it->list))
+		return it->list->rec;
+	return *slot ? slot : NULL;
 }
 
-static void pins_reap(struct work_struct *work);
-static DECLARE_DELAYED_WORK(pins_reap_work, pins_reap);
-static LLIST_HEAD(pins_empty_leaves);
-
-/* Requests that have prepared leaves and not yet used them */
-static atomic_t pins_preparing;
-
-static void pins_reap(struct work_struct *work)
+static __always_inline u64 *rec_next(struct rec_iter *it)
 {
-	struct pins_leaf *leaf, *next;
-	struct llist_node *empty;
+	if (likely(!it->list))
+		return NULL;
+	if (++it->i == it->list->nr) {
+		it->list = it->list->next;
+		it->i = 0;
+	}
+	return it->list ? &it->list->rec[it->i] : NULL;
+}
 
-	/* A large request may take longer than a new leaf is given. */
-	if (atomic_read(&pins_preparing)) {
-		schedule_delayed_work(&pins_reap_work, HZ);
+#define for_each_rec(rec, slot, it) \
+	for ((rec) = rec_first(slot, &(it)); (rec); (rec) = rec_next(&(it)))
+
+static void pins_look(struct work_struct *work);
+static DECLARE_DELAYED_WORK(pins_look_work, pins_look);
+
+/* Leaves that are to be looked at soon */
+static LLIST_HEAD(pins_queued);
+#define PINS_LOOK_SOON	(HZ / 8)
+
+static void __leaf_queue(struct pins_leaf *leaf)
+{
+	if (llist_add(&leaf->node, &pins_queued))
+		mod_delayed_work(system_wq, &pins_look_work, PINS_LOOK_SOON);
+}
+
+/* Have the worker look at a leaf soon: it is empty, or what it says may be outdated. */
+static __always_inline void leaf_queue(struct pins_leaf *leaf)
+{
+	lockdep_assert_held(&leaf->lock);
+	if (leaf->queued)
 		return;
-	}
-
-	empty = llist_del_all(&pins_empty_leaves);
-	llist_for_each_entry_safe(leaf, next, empty, empty) {
-		struct xarray *map = leaf->large ? &pins_large : &pins_small;
-		bool dead;
-
-		xa_lock(map);
-		raw_spin_lock_irq(&leaf->lock);
-		leaf->queued = false;
-		dead = !leaf->used;
-		if (dead) {
-			/* Who finds it dead does not find it again. */
-			leaf->dead = true;
-			__xa_erase(map, leaf->index);
-		}
-		raw_spin_unlock_irq(&leaf->lock);
-		xa_unlock(map);
-
-		if (dead)
-			kfree_rcu(leaf, rcu);
-		cond_resched();
-	}
-}
-
-/* Let the worker look at an empty leaf in a while; it is marked as queued. */
-static void leaf_queue(struct pins_leaf *leaf)
-{
-	if (llist_add(&leaf->empty, &pins_empty_leaves))
-		schedule_delayed_work(&pins_reap_work, HZ);
+	leaf->queued = true;
+	__leaf_queue(leaf);
 }
 
 /*
@@ -306,10 +321,8 @@ static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio
 	leaf->used -= nr;
 	if (!leaf->used || unlikely(leaf->large))
 		atomic_dec(pins_gate_of(folio));
-	if (!leaf->used && !leaf->queued) {
-		leaf->queued = true;
+	if (!leaf->used)
 		leaf_queue(leaf);
-	}
 }
 
 /*
@@ -346,7 +359,7 @@ static void rec_set_movable(u64 *rec, struct folio *folio, bool movable)
 {
 	long nr_pages = folio_nr_pages(folio);
 
-	if (!*rec || !(*rec & REC_MOVABLE) == !movable)
+	if (!(*rec & REC_MOVABLE) == !movable)
 		return;
 	*rec ^= REC_MOVABLE;
 	rec_count(*rec, PINS_MOVABLE_BLOCK, movable ? nr_pages : -nr_pages);
@@ -361,7 +374,8 @@ static void leaf_update(struct pins_leaf *leaf, unsigned long start,
 {
 	unsigned int shift = leaf->large ? PINS_LARGE_ORDER : 0;
 	unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) << shift;
-	unsigned int i = 0, used, nr, j;
+	unsigned int i = 0, used;
+	struct rec_iter it;
 	unsigned long flags;
 	u64 *rec;
 
@@ -373,13 +387,12 @@ static void leaf_update(struct pins_leaf *leaf, unsigned long start,
 
 			leaf->movable = page && block_movable(page);
 		}
-		rec = slot_recs(&leaf->slot[i], &nr);
-		if (nr && pfn >= start && pfn <= last) {
+		if (leaf->slot[i] && pfn >= start && pfn <= last) {
 			struct folio *folio = pfn_folio(pfn);
 			bool movable = leaf_movable(leaf, folio);
 
-			for (j = 0; j < nr; j++)
-				rec_set_movable(&rec[j], folio, movable);
+			for_each_rec(rec, &leaf->slot[i], it)
+				rec_set_movable(rec, folio, movable);
 		}
 		used = leaf->used;
 		/* A list may be as long as many folios. */
@@ -465,17 +478,18 @@ static int leaf_create(struct pins_place *place)
 	leaf->index = place->index;
 	leaf->large = place->map == &pins_large;
 
-	/* In case that it is never used */
+	INIT_LIST_HEAD(&leaf->list);
+
+	/* In case that it is never used; until it is there, no worker frees it. */
 	leaf->queued = true;
 	old = xa_cmpxchg(place->map, place->index, NULL, leaf, GFP_KERNEL);
 	if (old) {
 		kmem_cache_free(pins_leaf_cache, leaf);
 		return xa_err(old);
 	}
-	/* See pins_block_changed(). No worker frees it meanwhile. */
-	smp_mb();
+	smp_mb(); /* see pins_block_changed() */
 	leaf_update(leaf, 0, ULONG_MAX);
-	leaf_queue(leaf);
+	__leaf_queue(leaf);
 	return 0;
 }
 
@@ -500,7 +514,7 @@ static void owner_compare(struct pins_owner *owner, struct folio *folio)
 	struct mem_cgroup *memcg = folio_memcg_check(folio);
 
 	owner->memcg_data = READ_ONCE(folio->memcg_data);
-	owner->foreign = memcg && pins_cgroup_foreign(owner->pins, memcg);
+	owner->foreign = memcg && pins_cgroup_foreign(owner->charge.pins, memcg);
 }
 
 static __always_inline u64 rec_make(struct pins_owner *owner, unsigned int n,
@@ -511,19 +525,6 @@ static __always_inline u64 rec_make(struct pins_owner *owner, unsigned int n,
 	       (movable ? REC_MOVABLE : 0);
 }
 
-/* The owner has got records of pages that were new to it. */
-static __always_inline void owner_charge(struct pins_owner *owner,
-					 enum pins_stat_item type, bool movable,
-					 long nr_pages)
-{
-	owner->reserved -= nr_pages;
-	owner->delta.stat[type] += nr_pages;
-	if (owner->foreign)
-		owner->delta.stat[PINS_FOREIGN] += nr_pages;
-	if (movable)
-		owner->delta.stat[PINS_MOVABLE_BLOCK] += nr_pages;
-}
-
 static __always_inline void trace_charge(struct pins_owner *owner,
 					 struct folio *folio)
 {
@@ -532,15 +533,21 @@ static __always_inline void trace_charge(struct pins_owner *owner,
 				  folio_order(folio));
 }
 
-/* Make a record of a folio that is new to its owner, from the reservation. */
-static u64 rec_new(struct pins_leaf *leaf, const struct pins_run *run,
-		   struct pins_owner *owner)
+/* Make a record of a folio that is new to its owner, and has been charged. */
+static __always_inline u64 rec_new(struct pins_leaf *leaf, const struct pins_run *run,
+				   struct pins_owner *owner)
 {
 	enum pins_stat_item type = pins_type(run->folio);
 	bool movable = leaf_movable(leaf, run->folio);
+	long nr_pages = run_nr_pages(run);
 
-	owner_compare(owner, run->folio);
-	owner_charge(owner, type, movable, run_nr_pages(run));
+	if (unlikely(READ_ONCE(run->folio->memcg_data) != owner->memcg_data))
+		owner_compare(owner, run->folio);
+	owner->delta.stat[type] += nr_pages;
+	if (owner->foreign)
+		owner->delta.stat[PINS_FOREIGN] += nr_pages;
+	if (movable)
+		owner->delta.stat[PINS_MOVABLE_BLOCK] += nr_pages;
 	trace_charge(owner, run->folio);
 	return rec_make(owner, run->n, type, movable);
 }
@@ -595,9 +602,17 @@ static __always_inline void batch_settle(struct pins_batch *batch)
 
 #ifdef CONFIG_PINS_KUNIT_TEST
 /* For the cgroups of tests, which do not exist. */
+static bool pins_test_charge(struct pins_owner *owner, unsigned long nr_pages,
+			     bool *charged);
 static bool pins_test_uncharge(struct pins_batch *batch);
 static bool pins_test_flush(struct pins_batch *batch);
 #else
+static inline bool pins_test_charge(struct pins_owner *owner, unsigned long nr_pages,
+				    bool *charged)
+{
+	return false;
+}
+
 static inline bool pins_test_uncharge(struct pins_batch *batch)
 {
 	return false;
@@ -623,7 +638,10 @@ void pins_batch_uncharge(struct pins_batch *batch)
 	/* These pages hold their cgroup until the batch is flushed. */
 	if (!batch->pins)
 		batch->pins = pins_cgroup_from_id(FIELD_GET(REC_ID, batch->key));
-	pins_cgroup_uncharge(batch->pins, batch->uncharge);
+	if (batch->charge)
+		pins_cgroup_take_back(batch->charge, batch->uncharge);
+	else
+		pins_cgroup_uncharge(batch->pins, batch->uncharge);
 	batch->nr_pages += batch->uncharge;
 	batch->uncharge = 0;
 }
@@ -650,35 +668,57 @@ void pins_batch_flush(struct pins_batch *batch)
 				    batch->key & REC_MOVABLE, batch->nr_pages,
 				    batch->unpins);
 	rcu_read_unlock();
-	*batch = (struct pins_batch){};
+	*batch = (struct pins_batch){ .charge = batch->charge };
 }
 
 /* The record of a cgroup in a slot, if any. */
-static u64 *slot_find(u64 *slot, u32 id)
+static __always_inline u64 *slot_find(u64 *slot, u32 id)
 {
-	unsigned int i, nr;
-	u64 *rec = slot_recs(slot, &nr);
+	struct rec_iter it;
+	u64 *rec;
 
-	for (i = 0; i < nr; i++)
-		if (FIELD_GET(REC_ID, rec[i]) == id)
-			return &rec[i];
+	for_each_rec(rec, slot, it)
+		if (FIELD_GET(REC_ID, *rec) == id)
+			return rec;
 	return NULL;
+}
+
+static void list_free(struct pins_list *list)
+{
+	struct pins_list *next;
+
+	for (; list; list = next) {
+		next = list->next;
+		kfree_rcu(list, rcu);
+	}
 }
 
 /* Drop the records of a list that have become 0, and a list of one or none. */
 static void slot_tidy(u64 *slot)
 {
-	struct pins_list *list = slot_list(*slot);
-	unsigned int i, nr = 0;
+	struct pins_list *first = slot_list(*slot), *from, *to = first;
+	unsigned long i, nr = 0;
 
-	for (i = 0; i < list->nr; i++)
-		if (list->rec[i])
-			list->rec[nr++] = list->rec[i];
-	list->nr = nr;
-	if (nr > 1)
-		return;
-	*slot = nr ? list->rec[0] : 0;
-	kfree_rcu(list, rcu);
+	for (from = first; from; from = from->next) {
+		for (i = 0; i < from->nr; i++) {
+			if (!from->rec[i])
+				continue;
+			if (nr == ARRAY_SIZE(to->rec)) {
+				to->nr = nr;
+				to = to->next;
+				nr = 0;
+			}
+			to->rec[nr++] = from->rec[i];
+		}
+	}
+	to->nr = nr;
+	list_free(to->next);
+	to->next = NULL;
+
+	if (to == first && nr <= 1) {
+		*slot = nr ? first->rec[0] : 0;
+		list_free(first);
+	}
 }
 
 /*
@@ -689,28 +729,30 @@ static noinline void slot_fit_list(u64 *slot, struct folio *folio,
 				   unsigned int pins, u32 id, unsigned int keep,
 				   struct pins_batch *batch)
 {
-	struct pins_list *list = slot_list(*slot);
-	u64 sum = 0, excess;
-	unsigned int i, pass;
+	u64 sum = 0, excess, n, *rec;
+	struct rec_iter it;
+	unsigned int pass;
 
-	for (i = 0; i < list->nr; i++)
-		sum += FIELD_GET(REC_COUNT, list->rec[i]);
+	for_each_rec(rec, slot, it)
+		sum += FIELD_GET(REC_COUNT, *rec);
 	if (sum <= pins)
 		return;
 	excess = sum - pins;
 
 	for (pass = 0; pass < 2; pass++) {
-		for (i = 0; i < list->nr && excess; i++) {
-			u64 n = FIELD_GET(REC_COUNT, list->rec[i]);
-			bool own = n && FIELD_GET(REC_ID, list->rec[i]) == id;
+		for_each_rec(rec, slot, it) {
+			bool own = FIELD_GET(REC_ID, *rec) == id;
 
-			if (own != (pass == (keep ? 1 : 0)))
+			if (!excess)
+				break;
+			if (!*rec || own != (pass == (keep ? 1 : 0)))
 				continue;
+			n = FIELD_GET(REC_COUNT, *rec);
 			n = min(own ? n - keep : n, excess);
 			if (!n)
 				continue;
 			excess -= n;
-			list->rec[i] = rec_take(list->rec[i], n, folio, batch);
+			*rec = rec_take(*rec, n, folio, batch);
 		}
 	}
 	slot_tidy(slot);
@@ -735,40 +777,42 @@ static __always_inline void slot_fit(u64 *slot, struct folio *folio,
 		*slot = rec_take(*slot, count - pins, folio, batch);
 }
 
-/* Room for one more record in a slot that has some, or -ENOSPC. */
-static int slot_grow(u64 *slot, struct pins_owner *owner)
+/* Put a record behind those that are in a slot. There is a spare piece of list. */
+static void slot_append(u64 *slot, u64 rec, struct pins_owner *owner)
 {
-	struct pins_list *list = slot_list(*slot), *spare = owner->spare;
-	unsigned int nr = list ? list->nr : 1;
+	struct pins_list *list = slot_list(*slot), *more;
 
-	if (list && list->nr < list->size)
-		return 0;
-	if (!spare || spare->size <= nr) {
-		owner->spare_size = max(2 * nr, 4);
-		return -ENOSPC;
+	while (list && list->next)
+		list = list->next;
+	if (!list || list->nr == ARRAY_SIZE(list->rec)) {
+		more = owner->spare;
+		owner->spare = NULL;
+		more->next = NULL;
+		more->nr = 0;
+		if (list) {
+			list->next = more;
+		} else {
+			more->rec[more->nr++] = *slot;
+			*slot = (unsigned long)more | REC_LIST;
+		}
+		list = more;
 	}
-	owner->spare = spare->next;
-	memcpy(spare->rec, list ? list->rec : slot, nr * sizeof(u64));
-	spare->nr = nr;
-	*slot = (unsigned long)spare | REC_LIST;
-	if (list)
-		kfree_rcu(list, rcu);
-	return 0;
+	list->rec[list->nr++] = rec;
 }
 
-/* Add the pins of a run. As pins_map_add(). */
-static int slot_add(struct pins_leaf *leaf, u64 *slot, const struct pins_run *run,
-		    struct pins_owner *owner, struct pins_batch *batch)
+/* Add the pins of a run. If the folio is new to the owner, it has been charged. */
+static __always_inline void slot_add(struct pins_leaf *leaf, u64 *slot,
+				     const struct pins_run *run,
+				     struct pins_owner *owner,
+				     struct pins_batch *batch)
 {
 	unsigned int pins;
 	u64 *rec;
 
-	if (!*slot) {
-		if (owner->reserved < run_nr_pages(run))
-			return -EDQUOT;
+	if (likely(!*slot)) {
 		*slot = rec_new(leaf, run, owner);
 		leaf_get(leaf, run->folio, 1);
-		return 0;
+		return;
 	}
 
 	pins = folio_pins(run->folio, run->large);
@@ -786,229 +830,189 @@ static int slot_add(struct pins_leaf *leaf, u64 *slot, const struct pins_run *ru
 				      batch);
 		else
 			slot_fit(slot, run->folio, pins, batch);
-		return 0;
+		return;
 	}
 
 	/* Ours are not recorded: what others have must fit without. */
 	slot_fit(slot, run->folio, pins - min(pins, run->n), batch);
-
-	if (owner->reserved < run_nr_pages(run)) {
-		if (!*slot)
-			leaf_put(leaf, run->folio, 1);
-		return -EDQUOT;
-	}
-	if (!*slot) {
+	if (*slot)
+		slot_append(slot, rec_new(leaf, run, owner), owner);
+	else
 		*slot = rec_new(leaf, run, owner);
-		return 0;
-	}
-	if (slot_grow(slot, owner))
-		return -ENOSPC;
-	slot_list(*slot)->rec[slot_list(*slot)->nr++] = rec_new(leaf, run, owner);
-	return 0;
 }
 
-static void spare_free(struct pins_owner *owner)
+static __always_inline bool owner_charge(struct pins_owner *owner,
+					 unsigned long nr_pages)
 {
-	while (owner->spare) {
-		struct pins_list *list = owner->spare;
+	bool charged;
 
-		owner->spare = list->next;
-		kfree(list);
-	}
-}
-
-/**
- * pins_map_prepare() - allocate what pins_map_add() was missing
- * @it: the request
- * @owner: on whose behalf
- *
- * Leaves for all of it, and more spare lists each time. No empty leaves are freed
- * until pins_map_done(), but for those that the worker is about to free already:
- * pins_map_add() may miss one once more.
- *
- * Context: process context, sleeps.
- * Return: 0, -ENOMEM, or -EINTR for a task that is being killed.
- */
-int pins_map_prepare(struct pins_iter *it, struct pins_owner *owner)
-{
-	struct pins_place last = {};
-	unsigned long i;
-	int err;
-
-	if (!owner->prepared)
-		atomic_inc(&pins_preparing);
-	owner->prepared = true;
-
-	it->pos = 0;
-	while (it->pos < it->nr) {
-		struct pins_run run = pins_iter_run(it);
-		struct pins_place place = pins_place(&run);
-
-		it->pos += run.n;
-		if (!pins_run_pinned(&run) ||
-		    (place.map == last.map && place.index == last.index))
-			continue;
-		last = place;
-		cond_resched();
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (xa_load(place.map, place.index))
-			continue;
-		err = leaf_create(&place);
-		if (err)
-			return err;
-	}
-
-	if (!owner->spare_size)
-		return 0;
-	spare_free(owner);
-	owner->nr_spare = min(max(2 * owner->nr_spare, 1), it->nr);
-	for (i = 0; i < owner->nr_spare; i++) {
-		struct pins_list *list;
-
-		/* For hundreds of thousands of cgroups it is too large. */
-		list = kmalloc(struct_size(list, rec, owner->spare_size),
-			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		if (!list)
-			return -ENOMEM;
-		list->size = owner->spare_size;
-		list->next = owner->spare;
-		owner->spare = list;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-	}
-	return 0;
-}
-
-/**
- * pins_map_done() - end what pins_map_prepare() began
- * @owner: on whose behalf
- */
-void pins_map_done(struct pins_owner *owner)
-{
-	spare_free(owner);
-	atomic_dec(&pins_preparing);
+	if (pins_test_charge(owner, nr_pages, &charged))
+		return charged;
+	return pins_cgroup_try_charge(&owner->charge, nr_pages);
 }
 
 /*
- * The short way for most pages in the world: anonymous, and with nobody's pins.
- * Stops where one is not in this leaf, or takes longer.
+ * Charge what is new to the owner of some runs, which all lie in this leaf.
+ * Return: how many of the runs can be recorded now, at least one; -EDQUOT if there is
+ * no room for them, or -ENOSPC if the first needs a spare piece of list.
  */
-static __always_inline void leaf_add_anon(struct pins_leaf *leaf,
-					  struct pins_place place,
-					  struct pins_iter *it,
-					  struct pins_owner *owner)
+static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins_run *run,
+				       unsigned int nr, struct pins_owner *owner)
 {
-	struct page **pages = it->pages + it->pos;
-	unsigned long most = min(it->nr - it->pos, owner->reserved);
-	u64 rec = rec_make(owner, 1, PINS_ANON, leaf->movable);
-	unsigned int nr;
+	unsigned long nr_pages = 0;
+	u32 seen = 0;
+	unsigned int i;
 
-	for (nr = 0; nr < most; nr++) {
-		struct pins_run run = { .folio = (struct folio *)pages[nr] };
-		u64 *slot;
+	for (i = 0; i < nr; i++) {
+		unsigned int slot = pins_place(&run[i]).slot;
+		u64 *rec = &leaf->slot[slot];
+		bool alone = *rec & REC_LIST;
+		bool new = !(seen & BIT(slot)) && !slot_find(rec, owner->id);
 
-		if (!place_next(&place, &run))
+		/* Others have pinned it, so that it may need the spare: there is one. */
+		if (unlikely(new && *rec)) {
+			if (!i && !owner->spare)
+				return -ENOSPC;
+			alone = true;
+		}
+		/* A list may be as long as many folios: it has a turn of its own. */
+		if (unlikely(alone) && i)
 			break;
-		slot = &leaf->slot[place.slot];
-		if (unlikely(*slot) ||
-		    unlikely(READ_ONCE(run.folio->memcg_data) != owner->memcg_data))
+		if (new)
+			nr_pages += run_nr_pages(&run[i]);
+		seen |= BIT(slot);
+		if (unlikely(alone)) {
+			i++;
 			break;
-		*slot = rec;
-		trace_charge(owner, run.folio);
+		}
 	}
-	if (nr) {
-		leaf_get(leaf, (struct folio *)pages[0], nr);
-		owner_charge(owner, PINS_ANON, leaf->movable, nr);
-		owner->delta.stat[PINS_PINS] += nr;
-		it->pos += nr;
+	if (nr_pages && !owner_charge(owner, nr_pages))
+		return -EDQUOT;
+	return i;
+}
+
+/*
+ * Charge and record runs that all lie in the leaf at @place.
+ * Return: for how many of them that was done, at least one; or as pins_map_add()
+ */
+static int leaf_add(struct pins_place *place, const struct pins_run *run,
+		    unsigned int nr, struct pins_owner *owner, struct pins_batch *batch)
+{
+	struct pins_leaf *leaf;
+	unsigned long flags;
+	int i, ret, err;
+
+	for (;;) {
+		ret = -ENOENT;
+		rcu_read_lock();
+		leaf = xa_load(place->map, place->index);
+		if (likely(leaf)) {
+			raw_spin_lock_irqsave(&leaf->lock, flags);
+			if (likely(!leaf->dead))
+				ret = leaf_charge(leaf, run, nr, owner);
+			for (i = 0; i < ret; i++)
+				slot_add(leaf, &leaf->slot[pins_place(&run[i]).slot],
+					 &run[i], owner, batch);
+			batch_uncharge(batch);
+			raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		}
+		batch_settle(batch);
+		rcu_read_unlock();
+
+		if (likely(ret > 0))
+			return ret;
+		if (ret == -ENOENT) {
+			err = leaf_create(place);
+		} else if (ret == -ENOSPC) {
+			owner->spare = kmem_cache_alloc(pins_list_cache, GFP_KERNEL);
+			err = owner->spare ? 0 : -ENOMEM;
+		} else {
+			return ret;
+		}
+		if (err)
+			return err;
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 }
 
 /**
- * pins_map_add() - record the pins of a request
+ * pins_map_add() - charge and record the pins of a request
  * @it: the request, from its position on
- * @owner: on whose behalf; must have reserved the pages of all folios that are
- *	new to it
+ * @owner: on whose behalf
  *
- * Stops at the first run that could not be recorded.
+ * Stops at the first run that cannot be charged. What it lacks is allocated on the
+ * way, while no lock is held, so that nothing has to be done twice for that.
  *
- * Context: process context, may reschedule. The caller holds the pins.
+ * Context: process context, sleeps. The caller holds the pins.
  * Return: 0, or
- * * -EDQUOT: the reservation does not cover the run at the current position
- * * -ENOENT: it has no leaf, -ENOSPC: its list has to grow. See
- *   pins_map_prepare(), which is not done here, because others wait until the
- *   reservation is settled.
+ * * -EDQUOT: there is no room for the run at the current position, see @owner->charge
+ * * -ENOMEM, or -EINTR for a task that is being killed
  */
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 {
 	struct pins_batch batch = {};
-	int err = 0;
+	int ret = 0;
 
-	while (!err && it->pos < it->nr) {
-		struct pins_run run = pins_iter_run(it);
-		struct pins_place place = pins_place(&run);
-		unsigned int budget = PINS_BATCH;
-		struct pins_leaf *leaf;
-		unsigned long flags;
+	while (ret >= 0 && it->pos < it->nr) {
+		struct pins_run run[PINS_BATCH];
+		struct pins_iter ahead = *it;
+		struct pins_place place;
+		unsigned int nr, i, end;
 
-		if (!pins_run_pinned(&run)) {
-			it->pos += run.n;
+		run[0] = pins_iter_run(&ahead);
+		if (!pins_run_pinned(&run[0])) {
+			it->pos += run[0].n;
 			continue;
 		}
+		place = pins_place(&run[0]);
+		for (nr = 1; nr < PINS_BATCH; nr++) {
+			ahead.pos += run[nr - 1].n;
+			if (ahead.pos == ahead.nr)
+				break;
+			run[nr] = pins_iter_run(&ahead);
+			if (!pins_run_pinned(&run[nr]) || !place_next(&place, &run[nr]))
+				break;
+		}
 
-		rcu_read_lock();
-		leaf = xa_load(place.map, place.index);
-		if (unlikely(!leaf)) {
-			rcu_read_unlock();
-			err = -ENOENT;
-			break;
+		for (i = 0; i < nr; ) {
+			ret = leaf_add(&place, run + i, nr - i, owner, &batch);
+			if (ret < 0)
+				break;
+			for (end = i + ret; i < end; i++) {
+				owner->delta.stat[PINS_PINS] += run[i].n;
+				it->pos += run[i].n;
+			}
 		}
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		if (unlikely(leaf->dead))
-			err = -ENOENT;
-		while (likely(!err)) {
-			if (it->anon)
-				leaf_add_anon(leaf, place, it, owner);
-			if (it->pos == it->nr)
-				break;
-			run = pins_iter_run(it);
-			if (!pins_run_pinned(&run) || !place_next(&place, &run))
-				break;
-			err = slot_add(leaf, &leaf->slot[place.slot], &run,
-				       owner, &batch);
-			if (err)
-				break;
-			owner->delta.stat[PINS_PINS] += run.n;
-			it->pos += run.n;
-			/* A list may be as long as many folios. */
-			if (it->pos == it->nr || !--budget ||
-			    unlikely(leaf->slot[place.slot] & REC_LIST))
-				break;
-		}
-		batch_uncharge(&batch);
-		raw_spin_unlock_irqrestore(&leaf->lock, flags);
-		batch_settle(&batch);
-		rcu_read_unlock();
 		cond_resched();
 	}
 
 	pins_batch_flush(&batch);
-	return err;
+	return min(ret, 0);
+}
+
+/**
+ * pins_map_done() - free what pins_map_add() has allocated and not needed
+ * @owner: on whose behalf
+ */
+void pins_map_done(struct pins_owner *owner)
+{
+	if (owner->spare)
+		kmem_cache_free(pins_list_cache, owner->spare);
 }
 
 /**
  * pins_map_remove() - take back what pins_map_add() has added
  * @it: the request, up to its position
- * @id: the cgroup that it was added for
- * @batch: collects what was released
+ * @owner: on whose behalf
  *
  * Context: process context, may reschedule. The caller still holds the pins.
  * Return: how many pins others have released from these records in between, in
  * place of their own. They are in the statistics as unpins of pins that are not.
  */
-long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
+long pins_map_remove(struct pins_iter *it, struct pins_owner *owner)
 {
+	struct pins_batch batch = { .charge = &owner->charge };
 	unsigned long end = it->pos;
 	struct pins_run run;
 	long missing = 0;
@@ -1031,27 +1035,27 @@ long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 			raw_spin_lock_irqsave(&leaf->lock, flags);
 			slot = &leaf->slot[place.slot];
 			/* Gone if an unpin took it for that of somebody else */
-			rec = slot_find(slot, id);
+			rec = slot_find(slot, owner->id);
 			if (rec) {
 				u64 n = min(run.n, FIELD_GET(REC_COUNT, *rec));
 
-				*rec = rec_take(*rec, n, run.folio, batch);
+				*rec = rec_take(*rec, n, run.folio, &batch);
 				/* They were not counted as pins. */
-				batch->unpins -= n;
+				batch.unpins -= n;
 				missing -= n;
 				if (slot_list(*slot))
 					slot_tidy(slot);
 				if (!*slot)
 					leaf_put(leaf, run.folio, 1);
 			}
-			batch_uncharge(batch);
+			batch_uncharge(&batch);
 			raw_spin_unlock_irqrestore(&leaf->lock, flags);
 		}
-		batch_settle(batch);
+		batch_settle(&batch);
 		rcu_read_unlock();
 		cond_resched();
 	}
-
+	pins_batch_flush(&batch);
 	return missing;
 }
 
@@ -1059,12 +1063,17 @@ long pins_map_remove(struct pins_iter *it, u32 id, struct pins_batch *batch)
 static void leaf_fit(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
 		     struct pins_batch *batch)
 {
+	bool large;
+
 	if (!*slot)
 		return;
 	/* There is a record, so there is a folio: do not look before. */
-	slot_fit(slot, folio, folio_pins(folio, folio_test_large(folio)), batch);
+	large = folio_test_large(folio);
+	slot_fit(slot, folio, folio_pins(folio, large), batch);
 	if (!*slot)
 		leaf_put(leaf, folio, 1);
+	else if (!large)
+		leaf_queue(leaf); /* see "Pin counts" */
 }
 
 /*
@@ -1155,6 +1164,180 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 	rcu_read_unlock();
 }
 
+/*
+ * Look at a leaf: take it out of the map if it is empty, else have the records of its
+ * small folios fit their pins. Return whether there are any, to be looked at again.
+ */
+static bool leaf_look(struct pins_leaf *leaf)
+{
+	struct xarray *map = leaf->large ? &pins_large : &pins_small;
+	struct pins_batch batch = {};
+	bool again = false, dead;
+	unsigned int i;
+
+	xa_lock(map);
+	raw_spin_lock_irq(&leaf->lock);
+	/* Was it queued anew, after it had been looked at? That has its own turn. */
+	if (leaf->queued && leaf->looks) {
+		raw_spin_unlock_irq(&leaf->lock);
+		xa_unlock(map);
+		return false;
+	}
+	leaf->queued = false;
+	dead = !leaf->used;
+	if (dead) {
+		/* Who finds it dead does not find it again. */
+		leaf->dead = true;
+		__xa_erase(map, leaf->index);
+	}
+	raw_spin_unlock_irq(&leaf->lock);
+	xa_unlock(map);
+	if (dead) {
+		kfree_rcu(leaf, rcu);
+		return false;
+	}
+
+	/* A slot at a time: a list may be as long as many folios. */
+	for (i = 0; i < PINS_LEAF_SLOTS && !leaf->large; i++) {
+		unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) + i;
+		u64 *slot = &leaf->slot[i];
+
+		rcu_read_lock();
+		raw_spin_lock_irq(&leaf->lock);
+		if (*slot && !folio_test_large(pfn_folio(pfn))) {
+			slot_fit(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
+				 &batch);
+			if (*slot)
+				again = true;
+			else
+				leaf_put(leaf, pfn_folio(pfn), 1);
+		}
+		batch_uncharge(&batch);
+		raw_spin_unlock_irq(&leaf->lock);
+		batch_settle(&batch);
+		rcu_read_unlock();
+	}
+	pins_batch_flush(&batch);
+	return again;
+}
+
+/* Leaves to be looked at again, those of each list after twice the time of the last */
+static struct list_head pins_looked[10];
+static unsigned long pins_look_due[ARRAY_SIZE(pins_looked)];
+
+/* The worker. What has been queued comes first again, however often it was looked at. */
+static void pins_look(struct work_struct *work)
+{
+	struct llist_node *queued = llist_del_all(&pins_queued);
+	unsigned long next_due = 0;
+	struct pins_leaf *leaf, *next;
+	bool any = false;
+	LIST_HEAD(todo);
+	unsigned int i;
+
+	llist_for_each_entry_safe(leaf, next, queued, node) {
+		list_move(&leaf->list, &todo);
+		leaf->looks = 0;
+	}
+	for (i = 0; i < ARRAY_SIZE(pins_looked); i++)
+		if (time_after_eq(jiffies, pins_look_due[i]))
+			list_splice_init(&pins_looked[i], &todo);
+
+	list_for_each_entry_safe(leaf, next, &todo, list) {
+		list_del_init(&leaf->list);
+		i = leaf->looks;
+		if (leaf_look(leaf)) {
+			if (list_empty(&pins_looked[i]))
+				pins_look_due[i] = jiffies + (PINS_LOOK_SOON << i);
+			list_add(&leaf->list, &pins_looked[i]);
+			leaf->looks = min(i + 1, ARRAY_SIZE(pins_looked) - 1);
+		}
+		cond_resched();
+	}
+
+	for (i = 0; i < ARRAY_SIZE(pins_looked); i++) {
+		if (list_empty(&pins_looked[i]))
+			continue;
+		if (!any || time_before(pins_look_due[i], next_due))
+			next_due = pins_look_due[i];
+		any = true;
+	}
+	/* Unless something was queued meanwhile, and it is to come sooner */
+	if (any)
+		schedule_delayed_work(&pins_look_work,
+				      max((long)(next_due - jiffies), 1L));
+}
+
+/* The first folio in a map, from a page frame on, that has records; or ULONG_MAX */
+static unsigned long map_find(struct xarray *map, unsigned int shift,
+			      unsigned long pfn)
+{
+	unsigned long pos = DIV_ROUND_UP(pfn, 1UL << shift), first = pos;
+	struct pins_leaf *leaf;
+	unsigned long index;
+
+	rcu_read_lock();
+	xa_for_each_start(map, index, leaf, pos >> PINS_LEAF_SHIFT) {
+		for (pos = max(first, index << PINS_LEAF_SHIFT);
+		     pos >> PINS_LEAF_SHIFT == index; pos++)
+			if (READ_ONCE(leaf->slot[pos % PINS_LEAF_SLOTS]))
+				goto found;
+	}
+	pos = ULONG_MAX >> shift;
+found:
+	rcu_read_unlock();
+	return pos == ULONG_MAX >> shift ? ULONG_MAX : pos << shift;
+}
+
+/* The same in both maps */
+static unsigned long map_next(unsigned long pfn)
+{
+	return min(map_find(&pins_small, 0, pfn),
+		   map_find(&pins_large, PINS_LARGE_ORDER, pfn));
+}
+
+/**
+ * pins_map_forget() - a range of memory goes away
+ * @start_pfn: its first page
+ * @end_pfn: behind its last page
+ *
+ * For memory of devices, whose pages need not be free then: it has no records after
+ * that.
+ *
+ * Context: process context.
+ */
+void pins_map_forget(unsigned long start_pfn, unsigned long end_pfn)
+{
+	struct pins_batch batch = {};
+	unsigned long pfn = start_pfn;
+
+	while ((pfn = map_next(pfn)) < end_pfn) {
+		struct pins_run run = { .folio = pfn_folio(pfn) };
+		struct pins_place place;
+		struct pins_leaf *leaf;
+		unsigned long flags;
+
+		run.large = folio_test_large(run.folio);
+		place = pins_place(&run);
+		rcu_read_lock();
+		leaf = xa_load(place.map, place.index);
+		if (leaf) {
+			raw_spin_lock_irqsave(&leaf->lock, flags);
+			if (leaf->slot[place.slot]) {
+				slot_fit(&leaf->slot[place.slot], run.folio, 0, &batch);
+				leaf_put(leaf, run.folio, 1);
+			}
+			batch_uncharge(&batch);
+			raw_spin_unlock_irqrestore(&leaf->lock, flags);
+		}
+		batch_settle(&batch);
+		rcu_read_unlock();
+		cond_resched();
+		pfn++;
+	}
+	pins_batch_flush(&batch);
+}
+
 /**
  * pins_map_holds() - has this cgroup a record of a folio?
  * @folio: the folio; while the caller has pins on it, its only record stays
@@ -1217,40 +1400,22 @@ void pins_map_count(struct folio *folio, enum pins_stat_item item, long n)
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	unsigned long flags;
-	unsigned int i, nr;
+	struct rec_iter it;
+	unsigned int i = 0;
 	u64 *rec;
 
 	rcu_read_lock();
 	leaf = xa_load(place.map, place.index);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		rec = slot_recs(&leaf->slot[place.slot], &nr);
-		for (i = 0; i < min(nr, PINS_ENTRY_OWNERS); i++)
-			rec_count(rec[i], item, n);
+		for_each_rec(rec, &leaf->slot[place.slot], it) {
+			if (i++ == PINS_ENTRY_OWNERS)
+				break;
+			rec_count(*rec, item, n);
+		}
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
 	rcu_read_unlock();
-}
-
-/* The first folio in a map, from a page frame on, that has records; or ULONG_MAX */
-static unsigned long map_find(struct xarray *map, unsigned int shift,
-			      unsigned long pfn)
-{
-	unsigned long pos = DIV_ROUND_UP(pfn, 1UL << shift), first = pos;
-	struct pins_leaf *leaf;
-	unsigned long index;
-
-	rcu_read_lock();
-	xa_for_each_start(map, index, leaf, pos >> PINS_LEAF_SHIFT) {
-		for (pos = max(first, index << PINS_LEAF_SHIFT);
-		     pos >> PINS_LEAF_SHIFT == index; pos++)
-			if (READ_ONCE(leaf->slot[pos % PINS_LEAF_SLOTS]))
-				goto found;
-	}
-	pos = ULONG_MAX >> shift;
-found:
-	rcu_read_unlock();
-	return pos == ULONG_MAX >> shift ? ULONG_MAX : pos << shift;
 }
 
 /* Copy what the map knows of a folio. Return whether it still has records. */
@@ -1259,6 +1424,7 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
 {
 	unsigned long pos = pfn >> shift, flags;
 	struct pins_leaf *leaf;
+	struct rec_iter it;
 	unsigned int i;
 	u64 *rec;
 
@@ -1268,15 +1434,17 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
 	leaf = xa_load(map, pos >> PINS_LEAF_SHIFT);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		rec = slot_recs(&leaf->slot[pos % PINS_LEAF_SLOTS], &entry->nr);
-		if (entry->nr) {
-			entry->nr_pages = folio_nr_pages(pfn_folio(pfn));
-			entry->nid = folio_nid(pfn_folio(pfn));
-			entry->type = FIELD_GET(REC_TYPE, *rec);
-			entry->movable = *rec & REC_MOVABLE;
-			for (i = skip; i < entry->nr && i - skip < PINS_ENTRY_OWNERS; i++)
-				entry->owner[i - skip] =
-					get_pins_cgroup_from_id(FIELD_GET(REC_ID, rec[i]));
+		for_each_rec(rec, &leaf->slot[pos % PINS_LEAF_SLOTS], it) {
+			if (!entry->nr) {
+				entry->nr_pages = folio_nr_pages(pfn_folio(pfn));
+				entry->nid = folio_nid(pfn_folio(pfn));
+				entry->type = FIELD_GET(REC_TYPE, *rec);
+				entry->movable = *rec & REC_MOVABLE;
+			}
+			i = entry->nr++ - skip; /* wraps around for those to skip */
+			if (i < PINS_ENTRY_OWNERS)
+				entry->owner[i] =
+					get_pins_cgroup_from_id(FIELD_GET(REC_ID, *rec));
 		}
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
@@ -1295,19 +1463,15 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
  */
 bool pins_map_next(unsigned long pfn, unsigned int skip, struct pins_entry *entry)
 {
-	for (;; pfn++) {
-		unsigned long small = map_find(&pins_small, 0, pfn);
-		unsigned long large = map_find(&pins_large, PINS_LARGE_ORDER, pfn);
-
-		pfn = min(small, large);
-		if (pfn == ULONG_MAX)
-			return false;
-		if (pfn == small ?
-		    entry_fill(entry, &pins_small, 0, pfn, skip) :
-		    entry_fill(entry, &pins_large, PINS_LARGE_ORDER, pfn, skip))
+	while ((pfn = map_next(pfn)) != ULONG_MAX) {
+		if (entry_fill(entry, &pins_small, 0, pfn, skip) ||
+		    (IS_ALIGNED(pfn, 1UL << PINS_LARGE_ORDER) &&
+		     entry_fill(entry, &pins_large, PINS_LARGE_ORDER, pfn, skip)))
 			return true;
 		cond_resched();
+		pfn++;
 	}
+	return false;
 }
 
 /**
@@ -1357,7 +1521,12 @@ late_initcall(pins_debugfs_init);
 
 static int __init pins_map_init(void)
 {
+	unsigned int i;
+
 	pins_leaf_cache = KMEM_CACHE(pins_leaf, SLAB_PANIC | SLAB_ACCOUNT);
+	for (i = 0; i < ARRAY_SIZE(pins_looked); i++)
+		INIT_LIST_HEAD(&pins_looked[i]);
+	pins_list_cache = KMEM_CACHE(pins_list, SLAB_PANIC | SLAB_ACCOUNT);
 	return 0;
 }
 core_initcall(pins_map_init);

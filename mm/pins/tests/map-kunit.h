@@ -26,14 +26,27 @@ struct pins_test {
 /* The test that is running, if it is one of these */
 static struct kunit *pins_test_running;
 
-/* Its ledger, if it runs in this task and the batch is of one of its cgroups */
+/* Its ledger, if the batch is of one of its cgroups. The worker lowers records, too. */
 static struct pins_test *test_ledger(struct pins_batch *batch)
 {
-	if (!in_task() || !current->kunit_test ||
-	    current->kunit_test != READ_ONCE(pins_test_running) ||
-	    FIELD_GET(REC_ID, batch->key) >= TEST_IDS)
+	struct kunit *test = READ_ONCE(pins_test_running);
+
+	if (!test || !in_task() || FIELD_GET(REC_ID, batch->key) >= TEST_IDS ||
+	    (current->kunit_test != test && !(current->flags & PF_WQ_WORKER)))
 		return NULL;
-	return current->kunit_test->priv;
+	return test->priv;
+}
+
+static bool pins_test_charge(struct pins_owner *owner, unsigned long nr_pages,
+			     bool *charged)
+{
+	if (owner->charge.pins)
+		return false;
+	/* So much may be charged. */
+	*charged = owner->charge.charged + nr_pages <= owner->charge.needed;
+	if (*charged)
+		owner->charge.charged += nr_pages;
+	return true;
 }
 
 static bool pins_test_uncharge(struct pins_batch *batch)
@@ -82,25 +95,16 @@ static long test_record(struct pins_test *t, u32 id, struct page **pages,
 			unsigned int nr)
 {
 	struct pins_iter it = { .pages = pages, .nr = nr };
-	struct pins_owner owner = { .id = id, .reserved = 1 << 20 };
-	long new;
+	struct pins_owner owner = { .id = id, .charge.needed = 1 << 20 };
 	int err;
 
-	while ((err = pins_map_add(&it, &owner)) == -ENOENT || err == -ENOSPC) {
-		unsigned long pos = it.pos;
-
-		if (pins_map_prepare(&it, &owner))
-			return -ENOMEM;
-		it.pos = pos;
-	}
-	if (owner.prepared)
-		pins_map_done(&owner);
+	err = pins_map_add(&it, &owner);
+	pins_map_done(&owner);
 	if (err)
 		return err;
-	new = (1 << 20) - owner.reserved;
-	atomic_long_add(new, &t->charged[id]);
+	atomic_long_add(owner.charge.charged, &t->charged[id]);
 	atomic_long_add(owner.delta.stat[PINS_PINS], &t->pins[id]);
-	return new;
+	return owner.charge.charged;
 }
 
 static long test_pin(struct pins_test *t, u32 id, struct page **pages,
@@ -291,25 +295,21 @@ static void pins_test_hole(struct kunit *test)
 	__free_pages(page, 3);
 }
 
-/* I3 whole: what does not fit a reservation is taken back without a trace. */
-static void pins_test_short_reservation(struct kunit *test)
+/* I3 whole: what does not fit is taken back without a trace. */
+static void pins_test_no_room(struct kunit *test)
 {
 	struct pins_test *t = test->priv;
-	struct pins_iter it = { .pages = t->pages, .nr = 8 };
-	struct pins_owner owner = { .id = 1, .reserved = 5 };
-	struct pins_batch batch = {};
+	struct pins_iter it = { .pages = t->pages, .nr = TEST_PAGES };
+	struct pins_owner owner = { .id = 1, .charge.needed = TEST_PAGES - 1 };
 
-	test_grab(t->pages, 8);
-	KUNIT_ASSERT_EQ(test, pins_map_prepare(&it, &owner), 0);
-	it.pos = 0;
+	test_grab(t->pages, TEST_PAGES);
 	KUNIT_EXPECT_EQ(test, pins_map_add(&it, &owner), -EDQUOT);
 	pins_map_done(&owner);
-	KUNIT_EXPECT_EQ(test, it.pos, 5);
-	atomic_long_add(5, &t->charged[1]);
-	pins_map_remove(&it, 1, &batch);
-	pins_batch_flush(&batch);
+	KUNIT_EXPECT_LE(test, it.pos, TEST_PAGES - 1);
+	atomic_long_add(owner.charge.charged, &t->charged[1]);
+	pins_map_remove(&it, &owner);
 	KUNIT_EXPECT_EQ(test, test_charged(t, 1), 0);
-	test_unpin(t->pages, 8);
+	test_unpin(t->pages, TEST_PAGES);
 }
 
 /* I7 no ghost: a record that its pins cannot end, ends with its folio. */
@@ -354,10 +354,10 @@ static void pins_test_reap(struct kunit *test)
 	test_unpin(t->pages, TEST_PAGES);
 	KUNIT_EXPECT_FALSE(test, xa_empty(&pins_small));
 	test_pin(t, 1, t->pages, 1);
-	flush_delayed_work(&pins_reap_work);
+	flush_delayed_work(&pins_look_work);
 	KUNIT_EXPECT_TRUE(test, pins_map_holds(page_folio(t->pages[0]), 1));
 	test_unpin(t->pages, 1);
-	flush_delayed_work(&pins_reap_work);
+	flush_delayed_work(&pins_look_work);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&pins_small));
 }
 
@@ -401,7 +401,7 @@ static int pins_race_thread(void *data)
 				racer->lost += !pins_map_holds(page_folio(t->pages[i]), 1);
 		/* Others reap what looks empty, all the time. */
 		if (!(round % 64))
-			mod_delayed_work(system_wq, &pins_reap_work, 0);
+			mod_delayed_work(system_wq, &pins_look_work, 0);
 		i = get_random_u32_below(nr + 1);
 		test_unpin(t->pages + first + i, nr - i);
 		test_unpin(t->pages + first, i);
@@ -427,7 +427,7 @@ static long pins_race(struct kunit *test, const u32 *ids)
 		wait_for_completion(&racers[i].done);
 		lost += racers[i].lost;
 	}
-	flush_delayed_work(&pins_reap_work);
+	flush_delayed_work(&pins_look_work);
 	return lost;
 }
 
@@ -455,7 +455,7 @@ static struct kunit_case pins_map_test_cases[] = {
 	KUNIT_CASE(pins_test_attribution),
 	KUNIT_CASE(pins_test_large),
 	KUNIT_CASE(pins_test_hole),
-	KUNIT_CASE(pins_test_short_reservation),
+	KUNIT_CASE(pins_test_no_room),
 	KUNIT_CASE(pins_test_ghost),
 	KUNIT_CASE(pins_test_references),
 	KUNIT_CASE(pins_test_reap),

@@ -144,7 +144,7 @@ static void *work(void *arg)
 		if (!round || unpin < w->unpin)
 			w->unpin = unpin;
 		if (!w->cpu)
-			peek_reap();
+			peek_look();
 		rcu_poll();
 	}
 	w->pin /= layout->nr;

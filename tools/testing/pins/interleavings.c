@@ -429,7 +429,7 @@ static void operation(int cpu, char who, char what, const char *where)
 		cg[which] = NULL;
 		break;
 	case 'R':
-		peek_reap();
+		peek_look();
 		break;
 	default:
 		fail("what is %c?", what);

@@ -11,6 +11,7 @@ __thread struct task_struct *current_task;
 struct page mem_map[MEM_PAGES + 1] __aligned(512 * sizeof(struct page));
 u8 block_type[MEM_PAGES / 512 + 1];
 struct pglist_data node_data[NR_NODES];
+unsigned long jiffies;
 atomic_long_t allocated, allocated_bytes;
 bool tracing;
 
@@ -350,6 +351,7 @@ struct folio *folio_create(unsigned long pfn, unsigned int order,
 	}
 	CHECK(!peek_records((struct folio *)page, NULL, 0));
 	page->_refcount.counter = 1;
+	page->_mapcount.counter = -1;
 	return (struct folio *)page;
 }
 

@@ -25,6 +25,7 @@
 #define CONFIG_CGROUP_PINS 1
 #define CONFIG_SPARSEMEM_VMEMMAP 1
 #define CONFIG_DEBUG_FS 1
+#define CONFIG_64BIT 1
 
 #include <linux/types.h>
 #include <linux/compiler.h>
@@ -117,7 +118,6 @@ static inline void smp_mb(void)
 }
 
 #define smp_mb__after_atomic() smp_mb()
-#define smp_rmb()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define smp_load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 
 typedef struct { s64 counter; } atomic64_t;
@@ -154,6 +154,7 @@ static inline val name##_xchg(type *v, val i)				\
 	return __atomic_exchange_n(&v->counter, i, __ATOMIC_SEQ_CST);	\
 }									\
 static inline void name##_sub(val i, type *v) { name##_add(-i, v); }	\
+static inline val name##_inc_return(type *v) { return name##_add_return(1, v); }	\
 static inline void name##_inc(type *v) { name##_add(1, v); }		\
 static inline void name##_dec(type *v) { name##_add(-1, v); }		\
 static inline val name##_sub_return(val i, type *v)			\
@@ -177,7 +178,18 @@ static inline bool name##_add_unless(type *v, val i, val unless)	\
 
 DEFINE_ATOMIC(atomic, atomic_t, int)
 DEFINE_ATOMIC(atomic_long, atomic_long_t, long)
+#define atomic64_read generic_atomic64_read
 DEFINE_ATOMIC(atomic64, atomic64_t, s64)
+#undef atomic64_read
+
+/* It may be two counters at once. */
+static inline s64 atomic64_read(const atomic64_t *v)
+{
+	const atomic_t *half = (const atomic_t *)v;
+
+	return generic_atomic64_read(v) + step_delayed(&half[0].counter) +
+	       ((u64)step_delayed(&half[1].counter) << 32);
+}
 
 #define xchg(p, v)							\
 ({									\
@@ -216,6 +228,7 @@ struct task_struct {
 	unsigned int rcu_nesting;
 	unsigned long rcu_seq;	/* odd in an RCU section */
 	bool killed;
+	char comm[1];
 	long fail_nth;		/* the last allocation to fail, of so many: */
 	long fail_nr;
 };
@@ -297,50 +310,49 @@ static inline void raw_spin_unlock_irq(raw_spinlock_t *lock)
 	__spin_unlock(lock);
 }
 
+#define raw_spin_lock(lock)	raw_spin_lock_irq(lock)
+#define raw_spin_unlock(lock)	raw_spin_unlock_irq(lock)
 #define raw_spin_lock_irqsave(lock, flags) \
 	do { (flags) = 0; raw_spin_lock_irq(lock); } while (0)
 #define raw_spin_unlock_irqrestore(lock, flags) \
 	do { (void)(flags); raw_spin_unlock_irq(lock); } while (0)
 
-struct rw_semaphore {
-	int readers;	/* -1: a writer */
+struct mutex {
+	int held;
 };
 
-static inline void init_rwsem(struct rw_semaphore *sem)
+static inline void mutex_init(struct mutex *lock)
 {
-	sem->readers = 0;
+	lock->held = 0;
 }
 
-static inline int __down(struct rw_semaphore *sem, bool write)
+static inline int mutex_lock_killable(struct mutex *lock)
 {
-	int old;
-
 	might_sleep();
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	step();
-	for (;;) {
-		old = READ_ONCE(sem->readers);
-		if ((write ? !old : old >= 0) &&
-		    __atomic_compare_exchange_n(&sem->readers, &old,
-						write ? -1 : old + 1, false,
-						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			return 0;
-		step_blocked();
-	}
+	__spin_lock((spinlock_t *)lock);
+	return 0;
 }
 
-static inline void __up(struct rw_semaphore *sem, int n)
-{
-	step_barrier();
-	__atomic_fetch_add(&sem->readers, n, __ATOMIC_RELEASE);
-	step_released();
-}
+/* Cgroups are freed wherever their last reference goes here. */
+#define mutex_lock(lock)	__spin_lock((spinlock_t *)(lock))
+#define mutex_unlock(lock)	__spin_unlock((spinlock_t *)(lock))
+#define DEFINE_MUTEX(name)	struct mutex name
 
-#define down_read_killable(sem)	__down(sem, false)
-#define down_write_killable(sem) __down(sem, true)
-#define up_read(sem)		__up(sem, -1)
-#define up_write(sem)		__up(sem, 1)
+/* Whatever is waited for is changed with a lock that is released then. */
+typedef struct { int unused; } wait_queue_head_t;
+
+#define init_waitqueue_head(wq)	(void)(wq)
+#define wq_has_sleeper(wq)	false
+#define wake_up(wq)		(void)(wq)
+#define wait_event_killable(wq, cond)					\
+({									\
+	might_sleep();							\
+	while (!(cond) && !fatal_signal_pending(current))		\
+		step_blocked();						\
+	fatal_signal_pending(current) ? -EINTR : 0;			\
+})
 
 /* RCU: what is to be freed waits for all sections that have begun. */
 struct rcu_head {
@@ -428,15 +440,16 @@ struct irq_work {
 #define DECLARE_DELAYED_WORK(name, f) \
 	struct delayed_work name = { .work.func = f }
 #define schedule_delayed_work(dwork, delay) \
-	WRITE_ONCE((dwork)->work.pending, 1)
+	((void)(delay), WRITE_ONCE((dwork)->work.pending, 1))
+#define mod_delayed_work(wq, dwork, delay) schedule_delayed_work(dwork, delay)
 
 /* Folios. No struct page is larger than a real one. */
 #define FOLIO_FIELDS							\
 	unsigned long flags;						\
 	struct page *head;						\
 	unsigned long memcg_data;	/* struct cgroup */		\
+	atomic_t _mapcount;		/* less 1 */			\
 	atomic_t _refcount;						\
-	atomic_t _mapcount;						\
 	atomic_t _pincount;						\
 	unsigned int order
 
@@ -485,7 +498,6 @@ extern struct pglist_data node_data[NR_NODES];
 #define folio_is_zone_device(f)	(!!((f)->flags & PG_device))
 #define is_zero_folio(f)	((f) == (struct folio *)&mem_map[MEM_PAGES])
 #define folio_ref_count(f)	atomic_read(&(f)->_refcount)
-#define folio_mapcount(f)	atomic_read(&(f)->_mapcount)
 #define folio_pgdat(f)		(&node_data[folio_pfn(f) / (MEM_PAGES / NR_NODES) % NR_NODES])
 #define mod_node_page_state(pgdat, item, n) atomic_long_add(n, &(pgdat)->released)
 #define put_devmap_managed_folio_refs(f, n) false
@@ -515,6 +527,24 @@ struct bio_vec {
 void folio_put_refs(struct folio *folio, int refs);
 void unpin_user_pages(struct page **pages, unsigned long nr);
 void unpin_folios(struct folio **folios, unsigned long nr);
+
+/* Time passes when a test says so. */
+extern unsigned long jiffies;
+#define time_after(a, b)	((long)((b) - (a)) < 0)
+#define time_before(a, b)	time_after(b, a)
+#define time_after_eq(a, b)	(!time_before(a, b))
+#define schedule_timeout_killable(timeout) (void)(timeout)
+
+/* The kernel log */
+struct ratelimit_state { int unused; };
+
+#define DEFINE_RATELIMIT_STATE(name, interval, burst) struct ratelimit_state name
+#define __ratelimit(state)	({ (void)(state); false; })
+#define kstrdup_quotable(s, gfp) NULL
+#define task_pid_nr(task)	((task)->cpu)
+#define pr_info(...)		printf(__VA_ARGS__)
+#define SZ_1K			1024
+#define PATH_MAX		4096
 
 /* Cgroups */
 struct cgroup_subsys_state {
@@ -672,9 +702,6 @@ struct ctl_table {
 	void *extra2;
 };
 
-#define DEFINE_MUTEX(name)	int name
-#define mutex_lock(lock)	(void)(lock)
-#define mutex_unlock(lock)	(void)(lock)
 #define proc_douintvec_minmax(...) -EINVAL
 #define register_sysctl_init(path, table) (void)(table)
 

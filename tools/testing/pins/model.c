@@ -601,6 +601,18 @@ static void op_unmap(void)
 	block_order[block] = orders[rnd(7)];
 }
 
+/* Records that have outlived their pins are found, of small folios. */
+static void op_look(void)
+{
+	int i;
+
+	m_attribution = current->active_pins ?: current->css->id;
+	for (i = 0; i < MEM_PAGES; i++)
+		if (m_folio[i].folio && !folio_test_large(m_folio[i].folio))
+			m_fit(&m_folio[i], m_pins(&m_folio[i]), m_attribution, 0);
+	peek_look();
+}
+
 /* A pageblock gets another type. */
 static void op_block(void)
 {
@@ -657,7 +669,7 @@ static void op_rare(void)
 		op_block();
 		break;
 	default:
-		peek_reap();
+		op_look();
 	}
 	rcu_poll();
 }

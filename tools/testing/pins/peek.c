@@ -21,34 +21,31 @@ static struct pins_leaf *leaf_of(struct folio *folio, unsigned int *slot)
 unsigned int peek_records(struct folio *folio, struct record *rec,
 			  unsigned int nr)
 {
-	unsigned int i, n, found = 0, slot;
+	unsigned int found = 0, slot;
 	struct pins_leaf *leaf;
-	struct pins_list *list;
-	u64 *recs;
+	struct rec_iter it;
+	u64 *r;
 
 	rcu_read_lock();
 	leaf = leaf_of(folio, &slot);
-	list = leaf ? slot_list(leaf->slot[slot]) : NULL;
-	n = list ? list->nr : !!leaf;
-	recs = list ? list->rec : leaf ? &leaf->slot[slot] : NULL;
-	for (i = 0; i < n; i++) {
-		u64 r = recs[i];
-
-		if (!r || found++ >= nr)
-			continue;
-		*rec++ = (struct record){
-			.cgrp = css_from_id(FIELD_GET(REC_ID, r),
-					    &pins_cgrp_subsys)->cgroup,
-			.count = FIELD_GET(REC_COUNT, r),
-			.type = FIELD_GET(REC_TYPE, r),
-			.foreign = r & REC_FOREIGN,
-		};
+	if (leaf) {
+		for_each_rec(r, &leaf->slot[slot], it) {
+			if (!*r || found++ >= nr)
+				continue;
+			*rec++ = (struct record){
+				.cgrp = css_from_id(FIELD_GET(REC_ID, *r),
+						    &pins_cgrp_subsys)->cgroup,
+				.count = FIELD_GET(REC_COUNT, *r),
+				.type = FIELD_GET(REC_TYPE, *r),
+				.foreign = *r & REC_FOREIGN,
+			};
+		}
 	}
 	rcu_read_unlock();
 	return found;
 }
 
-/* Pages charged, reservations included */
+/* Pages charged, those of unsettled requests included */
 unsigned long peek_usage(struct cgroup *cgrp)
 {
 	return css_pins(cgrp->pins)->counter.usage.counter;
@@ -97,19 +94,17 @@ void peek_consistent(bool empty)
 	CHECK(!empty || !records);
 	for (i = 0; i < ARRAY_SIZE(gate); i++)
 		CHECK(gate[i] == READ_ONCE(pins_gate[i].counter));
-	CHECK(!pins_preparing.counter);
 }
 
-bool peek_reap_pending(void)
+/*
+ * Run the worker that frees empty leaves and lowers records that an unpin has left in
+ * place, for all of them.
+ */
+void peek_look(void)
 {
-	return READ_ONCE(pins_reap_work.work.pending);
-}
-
-/* Run the worker that frees empty leaves. */
-void peek_reap(void)
-{
-	WRITE_ONCE(pins_reap_work.work.pending, 0);
-	pins_reap(&pins_reap_work.work);
+	WRITE_ONCE(pins_look_work.work.pending, 0);
+	WRITE_ONCE(jiffies, jiffies + HZ * 100);
+	pins_look(&pins_look_work.work);
 	rcu_poll();
 }
 

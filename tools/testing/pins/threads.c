@@ -111,7 +111,7 @@ static void *disturber(void *arg)
 			get_stat(cg[0], stat);
 			task_enter(NR_THREADS, root);
 			set_max(cg[0], -1);
-			peek_reap();
+			peek_look();
 			unpin_user_pages(&page, 1);
 		}
 		task_enter(NR_THREADS, root);

@@ -41,8 +41,7 @@ void world_destroy(void)
 		CHECK(!tasks[i].atomic && !tasks[i].rcu_nesting);
 		tasks[i].css = root->pins;
 	}
-	while (peek_reap_pending())
-		peek_reap();
+	peek_look();
 	peek_consistent(true);
 	rcu_barrier();
 	CHECK(cgroups() == 1);

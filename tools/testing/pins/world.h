@@ -51,7 +51,6 @@ unsigned int peek_records(struct folio *folio, struct record *rec,
 unsigned long peek_usage(struct cgroup *cgrp);
 unsigned long peek_max(struct cgroup *cgrp);
 void peek_consistent(bool empty);
-bool peek_reap_pending(void);
-void peek_reap(void);
+void peek_look(void);
 void peek_blocks(void);
 #endif /* _PINS_TEST_WORLD_H */
