@@ -11,8 +11,8 @@
  * For certain means that each page which is counted will be one of its own, and is
  * not pinned by the cgroup already:
  *
- * - In private mappings that is what is not there yet or will be copied, and what is
- *   there without a record of the cgroup.
+ * - In private mappings that is what is not there yet, or is there without a record of
+ *   the cgroup.
  * - Pages of a shared mapping may be mapped elsewhere, too, in the same request or in
  *   one that the cgroup has pinned before. Those of one mapping are different ones, and
  *   no more of them are pinned than the cgroup has pinned in all.
@@ -62,32 +62,31 @@ static unsigned long fit_needed(const struct pins_fit *fit)
 	return fit->new + shared - min(shared, fit->pinned);
 }
 
+/*
+ * Each page of a private mapping that is pinned for the long term is anonymous, and
+ * nobody else's: GUP copies what is not, to be read as well as to be written.
+ */
 static bool fit_private(const struct mm_walk *walk)
 {
-	return !(walk->vma->vm_flags & VM_MAYSHARE);
+	return is_cow_mapping(walk->vma->vm_flags);
 }
 
 /* Pages that are not in the page table */
 static void fit_missing(struct pins_fit *fit, const struct mm_walk *walk,
 			unsigned long nr_pages)
 {
-	if (!fit_private(walk))
-		fit->shared += nr_pages;
-	else if (fit->writes)
+	if (fit_private(walk))
 		fit->new += nr_pages;
-	/* To read, it gets the zero page, or that of a file. */
+	else
+		fit->shared += nr_pages;
 }
 
-/* Pages of a folio that are there; NULL for the zero page and its like */
+/* Pages that are: of a folio, or else of none that can be charged */
 static void fit_present(struct pins_fit *fit, const struct mm_walk *walk,
-			struct folio *folio, unsigned long nr_pages)
+			struct page *page, unsigned long nr_pages)
 {
-	if (folio && pins_map_holds(folio, fit->id))
-		return;
-	if (!fit_private(walk))
-		fit->shared += folio ? nr_pages : 0;
-	else if (fit->writes || (folio && folio_test_anon(folio)))
-		fit->new += nr_pages;
+	if (page ? !pins_map_holds(page_folio(page), fit->id) : fit_private(walk))
+		fit_missing(fit, walk, nr_pages);
 }
 
 static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
@@ -102,8 +101,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	if (ptl) {
 		if (pmd_present(*pmd)) {
 			page = vm_normal_page_pmd(walk->vma, addr, *pmd);
-			fit_present(fit, walk, page ? page_folio(page) : NULL,
-				    (end - addr) / PAGE_SIZE);
+			fit_present(fit, walk, page, (end - addr) / PAGE_SIZE);
 		}
 		spin_unlock(ptl);
 		goto out;
@@ -119,7 +117,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 
 		if (pte_present(entry)) {
 			page = vm_normal_page(walk->vma, addr, entry);
-			fit_present(fit, walk, page ? page_folio(page) : NULL, 1);
+			fit_present(fit, walk, page, 1);
 		} else if (pte_none(entry) || !non_swap_entry(pte_to_swp_entry(entry))) {
 			fit_missing(fit, walk, 1);
 		}
@@ -169,9 +167,9 @@ static const struct mm_walk_ops fit_ops = {
 	.walk_lock = PGWALK_RDLOCK,
 };
 
-/* Does it need more than there is room for? Whose limit is the tightest then? */
+/* Does it need more than there is room for? */
 static bool fit_exceeds(struct pins_fit *fit, struct mm_struct *mm, unsigned long start,
-			unsigned long nr_pages, bool locked)
+			unsigned long nr_pages)
 {
 	unsigned long end;
 	int err;
@@ -194,7 +192,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 	struct pins_fit fit = { .writes = gup_flags & FOLL_WRITE };
 	struct pins_charge *charge = &fit.charge;
 	unsigned long until = 0;
-	bool ret = false;
+	bool ret;
 
 	charge->pins = mm ? get_pins_cgroup_from_mm(mm) : get_pins_cgroup_from_current();
 	if (!charge->pins)
@@ -202,6 +200,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 	fit.id = pins_cgroup_id(charge->pins);
 
 	do {
+		ret = false;
 		fit.room = pins_cgroup_room(charge);
 		if (likely(nr_pages <= fit.room) || (gup_flags & FOLL_FORCE))
 			break;
@@ -211,7 +210,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 		fit.most_shared = 0;
 		if (mm && !locked && mmap_read_lock_killable(mm))
 			break;
-		ret = fit_exceeds(&fit, mm, start, nr_pages, locked);
+		ret = fit_exceeds(&fit, mm, start, nr_pages);
 		if (mm && !locked)
 			mmap_read_unlock(mm);
 		charge->needed = fit_needed(&fit);

@@ -289,10 +289,11 @@ static void unpaid_while_stalled(void)
 	struct stall s;
 	long before;
 
-	set_max(cg, 0);
 	before = pages_pinned();
 	s = stall_begin(cg, SZ_2M);
 	check(pages_pinned() - before <= SZ_2M / PAGE_SIZE);
+	/* Earlier, it would not have come that far. */
+	set_max(cg, 0);
 	check_eq(pins_current(cg), 0);
 	check_eq(stall_end(&s), -ENOMEM);
 	check_eq(pins_current(cg), 0);
@@ -683,9 +684,7 @@ static void neighbour_refers_to_it(void)
 	}
 	baton_pass(&go);
 	check_eq(reap(pid), 0);
-	set_max(cg, PAGES(1));
-	check_eq(pin_part(&p, SOURCE_URING, &m, 0, PAGES(1)), 0);
-	unpin(&p);
+	/* And not longer: nobody has to pin or to free it for that. */
 	check_settles(cg, 0);
 }
 
@@ -1049,6 +1048,117 @@ static void crowd_of_owners(void)
 	check_eq(pins_events(ours), 0);
 }
 
+/* Very many cgroups have pinned a page of a buffer, and one all of it. Who pins it as
+ * well pays for his own records, not for lists as long as the longest.
+ */
+static void crowd_on_one_page(void)
+{
+	enum { NR = 300, PIECE = 64 };	/* of a list, in bytes */
+	static struct iovec iov[NR];
+	struct io_uring_rsrc_update2 update = { .nr = 1 };
+	char *crowd = cg_make("a"), *victim = cg_make("b"), name[16], *cg;
+	struct mem m = mem_get(MEM_MEMFD, 16UL << 20);
+	long slab, pages = m.len / PAGE_SIZE;
+	struct pin all, p;
+	int ring, i;
+	pid_t pid;
+
+	need_source(SOURCE_URING);
+	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
+	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
+		skip("no memory controller");
+	ring = uring_setup();
+	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, NR), 0);
+	for (i = 0; i < NR; i++) {
+		snprintf(name, sizeof(name), "a/%d", i);
+		cg = cg_make(name);
+		enter(cg);
+		free(cg);
+		iov[0] = (struct iovec){ m.addr + m.len - PAGE_SIZE, PAGE_SIZE };
+		update.offset = i;
+		update.data = (uintptr_t)&iov[0];
+		check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE,
+					&update, sizeof(update)), 1);
+	}
+	check_eq(pin(&all, SOURCE_URING, &m), 0);
+	pid = test_fork();
+	if (!pid) {
+		enter(victim);
+		slab = cg_read_key_long(victim, "memory.stat", "slab ");
+		check_eq(pin(&p, SOURCE_URING, &m), 0);
+		check_eq(pins_current(victim), m.len);
+		sleep(3);	/* until it shows */
+		/* Twice as much for all else */
+		check(cg_read_key_long(victim, "memory.stat", "slab ") - slab <
+		      2 * pages * PIECE);
+		unpin(&p);
+		check_eq(pins_current(victim), 0);
+		_exit(0);
+	}
+	i = reap(pid);
+	enter_root();
+	unpin(&all);
+	check_eq(close(ring), 0);
+	check_settles(crowd, 0);
+	cg_write(victim, "memory.reclaim", "16M");
+	sleep(1);	/* until the worker has freed the leaves that it paid for */
+	cg_destroy(victim);
+	cg_write(pins_top, "cgroup.subtree_control", "-memory");
+	cg_write(pins_root, "cgroup.subtree_control", "-memory");
+	check_eq(i, 0);
+}
+
+/* A tenant with hardly any CPU time is in the middle of a request nearly always. Its
+ * sibling pins many times meanwhile.
+ */
+static void throttled_beside(void)
+{
+	char *top = cg_make("a"), *slow = cg_make("a/slow"), *cg = cg_make("a/b");
+	struct mem m = mem_get(MEM_ANON, PAGES(1));
+	volatile atomic_int *done;
+	struct pin p;
+	pid_t pid;
+	int i;
+
+	need_source(SOURCE_URING);
+	if (cg_write(pins_root, "cgroup.subtree_control", "+cpu") ||
+	    cg_write(pins_top, "cgroup.subtree_control", "+cpu") ||
+	    cg_write(top, "cgroup.subtree_control", "+cpu"))
+		skip("no cpu controller");
+	set_max(top, 64UL << 20);
+	done = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(done != MAP_FAILED);
+	pid = test_fork();
+	if (!pid) {
+		m = mem_get(MEM_ANON, 48UL << 20);
+		enter(slow);
+		check_eq(cg_write(slow, "cpu.max", "2000 500000"), 0);
+		for (;;) {
+			check_eq(pin(&p, SOURCE_URING, &m), 0);
+			unpin(&p);
+			atomic_fetch_add(done, 1);
+		}
+	}
+	while (!pins_stat(slow, "pins") && !atomic_load(done))
+		usleep(1000);
+	i = atomic_load(done);
+	enter(cg);
+	for (int n = 0; n < 400; n++) {
+		check_eq(pin(&p, SOURCE_URING, &m), 0);
+		unpin(&p);
+	}
+	check(atomic_load(done) - i < 100);
+	check_eq(cg_write(slow, "cpu.max", "max"), 0);
+	check_eq(kill(pid, SIGKILL), 0);
+	check_eq(reap(pid), 128 + SIGKILL);
+	check_settles(top, 0);
+	enter_root();
+	cg_write(top, "cgroup.subtree_control", "-cpu");
+	cg_write(pins_top, "cgroup.subtree_control", "-cpu");
+	cg_write(pins_root, "cgroup.subtree_control", "-cpu");
+}
+
 /* A page in every leaf of the map, so that the map is as large as it gets. Who
  * pins pays for it: it counts as kernel memory of his memory cgroup.
  */
@@ -1217,6 +1327,9 @@ static const struct pins_test tests[] = {
 	  many_removed },
 	{ "I1 once: a crowd of owners of the same memory, and one that comes and goes",
 	  crowd_of_owners },
+	{ "I11 own cost: who pins what a crowd has pinned pays for his own records",
+	  crowd_on_one_page },
+	{ "I4 fair: a sibling without CPU time holds up nobody", throttled_beside },
 	{ "I3 whole: whichever allocation of a request fails, it is ENOMEM",
 	  short_of_memory },
 	{ "The memory of the map is paid for by who pins", map_is_paid_for },

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
 #include <linux/mman.h>
@@ -1058,6 +1059,126 @@ static void reused_memory(void)
 	}
 }
 
+/* Device DAX in pages of 4 kB: none of them ever comes by the page allocator. */
+
+#define ND	"/sys/bus/nd/"
+
+static char dax[32];		/* the device that is made, such as dax0.0 */
+
+static bool nd_write(char *file, char *text)
+{
+	char line[64];
+
+	snprintf(line, sizeof(line), "%s\n", text);
+	return !cg_write(ND, file, line);
+}
+
+static bool dax_write(const char *attr, char *text)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "devices/%s/%s", dax, attr);
+	return nd_write(file, text);
+}
+
+/* What says that the memory is for device DAX lies at its beginning. */
+static void erase_dax(void)
+{
+	static char zero[16 << 10];
+	int fd;
+
+	nd_write("drivers/dax_pmem/unbind", dax);
+	dax_write("namespace", "");
+	nd_write("devices/namespace0.0/force_raw", "1");
+	nd_write("drivers/nd_pmem/bind", "namespace0.0");
+	fd = open("/dev/pmem0", O_WRONLY | O_SYNC);
+	if (fd >= 0) {
+		check(write(fd, zero, sizeof(zero)) == sizeof(zero));
+		close(fd);
+	}
+	nd_write("drivers/nd_pmem/unbind", "namespace0.0");
+	nd_write("devices/namespace0.0/force_raw", "0");
+	check(nd_write("drivers/nd_pmem/bind", "namespace0.0"));
+	check(!access("/dev/pmem0", F_OK));
+}
+
+static bool make_dax(void)
+{
+	char uuid[37] = "";
+	int fd;
+
+	fd = open("/proc/sys/kernel/random/uuid", O_RDONLY);
+	check(fd >= 0 && read(fd, uuid, 36) == 36 && !close(fd));
+	check(!cg_read(ND "devices/region0", "dax_seed", dax, sizeof(dax)));
+	dax[strcspn(dax, "\n")] = 0;
+	return dax_write("mode", "ram") && dax_write("align", "4096") &&
+	       dax_write("uuid", uuid) && dax_write("namespace", "namespace0.0") &&
+	       nd_write("drivers/dax_pmem/bind", dax);
+}
+
+/* Many references that look like a pin keep a record at first. @until: they go, too */
+static void device_memory(bool until)
+{
+	char *cg = cg_make("a");
+	struct mem m = { .kind = &mem_kinds[MEM_DAX], .len = PAGE_SIZE };
+	struct iovec iov;
+	struct pin p;
+	pid_t pid;
+	int i, ret;
+
+	need_source(SOURCE_URING);
+	if (access("/dev/pmem0", F_OK) ||
+	    !nd_write("drivers/nd_pmem/unbind", "namespace0.0"))
+		skip("no persistent memory");
+	if (!make_dax()) {
+		erase_dax();
+		skip("no device DAX");
+	}
+	pid = test_fork();
+	if (!pid) {
+		struct baton pipes[40];
+		glob_t found;
+
+		enter(cg);
+		check(!glob("/dev/dax*", 0, NULL, &found));
+		m.fd = open(found.gl_pathv[0], O_RDWR);
+		check(m.fd >= 0);
+		m.addr = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+		check(m.addr != MAP_FAILED);
+		m.addr[0] = 1;
+		check_eq(pin(&p, SOURCE_URING, &m), 0);
+		check_eq(pins_current(cg), PAGE_SIZE);
+		check_stat(cg, "device", PAGE_SIZE);
+		iov = (struct iovec){ m.addr, 1 };
+		for (i = 0; i < ARRAY_SIZE(pipes); i++) {
+			pipes[i] = baton_make();
+			while (vmsplice(pipes[i].fd[1], &iov, 1, SPLICE_F_NONBLOCK) == 1)
+				;
+		}
+		unpin(&p);
+		if (until) {
+			for (i = 0; i < ARRAY_SIZE(pipes); i++)
+				check(!close(pipes[i].fd[0]) && !close(pipes[i].fd[1]));
+			check_settles(cg, 0);
+		}
+		_exit(0);
+	}
+	ret = reap(pid);
+	erase_dax();
+	check_eq(ret, 0);
+	check_settles(cg, 0);
+}
+
+static void device_memory_is_released(void)
+{
+	device_memory(true);
+}
+
+static void device_goes(void)
+{
+	device_memory(false);
+}
+
 /* I8 free when unused */
 
 static void controller_off(void)
@@ -1360,6 +1481,9 @@ static const struct pins_test tests[] = {
 	  removed_and_in_timer },
 	{ "I7 no ghost: memory freed by one cgroup is new in another",
 	  reused_memory },
+	{ "I7 no ghost: a record of device memory goes when its last reference does",
+	  device_memory_is_released },
+	{ "I7 no ghost: at the latest, it goes with the device", device_goes },
 	{ "I8 free when unused: pins made before there was a cgroup are never charged",
 	  pinned_before_any_cgroup },
 	{ "I9 sticky: a task that moves leaves its charge where it was made",
