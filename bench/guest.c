@@ -204,7 +204,8 @@ void guest_setup(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!path)
 		die("this changes the machine it runs on: start it with bench/run");
-	records = fopen(path, "w");
+	/* Behind those of the boots before */
+	records = fopen(path, "a");
 	if (!records)
 		die("cannot open %s: %m", path);
 

@@ -4,7 +4,8 @@
 from tables import table, wrap
 
 HOWS = [("baseline", "0", "unpatched"), ("longterm", "0", "FOLL_LONGTERM"),
-        ("pins", "0", "wait.max 0"), ("pins", "1000", "wait.max 1 ms"),
+        ("pins", "0", "wait.max 0"), ("pins", "inherit", "default"),
+        ("pins", "1000", "wait.max 1 ms"),
         ("pins", "20000", "wait.max 20 ms"), ("pins", "max", "wait.max max")]
 
 PHASES = {"spaced": "an attempt every 300 ms", "packed": "attempts back to back"}

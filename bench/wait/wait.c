@@ -4,6 +4,9 @@
  * gigantic page - while direct reads of a slow disk are in flight to it. How often
  * does that succeed, how long does it take, and what does it cost the readers, and
  * others whose buffers lie elsewhere?
+ *
+ * A buffer that has left the range is either replaced at once by one inside; or it is
+ * hot, read into again and again, and replaced only before the next attempt.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -136,8 +139,8 @@ enum kind { INSIDE, OUTSIDE, NR_KINDS };
 
 static struct range *range;
 static size_t length;
-static bool registers;
-static atomic_int phase;
+static bool registers, hot, cached;
+static atomic_int phase, attempt;
 static atomic_bool stop;
 static int disk;
 static char *elsewhere;		/* for those who read outside */
@@ -157,7 +160,7 @@ static bool inside(const char *p)
 
 static void refill(char *p)
 {
-	madvise(p, length, MADV_DONTNEED);
+	madvise(p, length, cached ? MADV_REMOVE : MADV_DONTNEED);
 	if (madvise(p, length, MADV_POPULATE_WRITE))
 		die("no memory");
 }
@@ -176,13 +179,15 @@ static void *read_inside(void *arg)
 	char *p = arg;
 	struct iovec iov = { p, length };
 	int ring = registers ? uring_open() : -1;
+	int mine = attempt;
 
 	while (!stop) {
 		uint64_t start;
-		int began;
+		int began, now_is = attempt;
 
-		if (!inside(p))
+		if (!inside(p) && (!hot || mine != now_is))
 			refill(p);
+		mine = now_is;
 		began = phase;
 		if (!inside(p))
 			atomic_fetch_add(&latencies[began][INSIDE].misplaced, 1);
@@ -302,8 +307,15 @@ static void take_often(const char *scene, const char *wait_max, int nr)
 	trace_waits(true);
 	phase_begin(nr);
 	for (i = 0; i < TRIES; i++) {
-		uint64_t start = now();
-		bool taken = range->take();
+		uint64_t start;
+		bool taken;
+
+		/* Twice the latency of the disk: all are at it again. */
+		attempt++;
+		if (hot)
+			usleep(200000);
+		start = now();
+		taken = range->take();
 
 		record(RECORD ", \"taken\": %s, \"us\": %lu", scene, wait_max,
 		       phases[nr], taken ? "true" : "false",
@@ -345,7 +357,7 @@ static void run(const char *scene, struct range *r, int nr_inside, int nr_outsid
 		write_file(CGROUP_ROOT "/bench/pins.wait.max", "%s", wait_max);
 	}
 	in = mmap(NULL, nr_inside * len, PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		  (cached ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
 	madvise(in, nr_inside * len, MADV_NOHUGEPAGE);
 	madvise(in, nr_inside * len, MADV_POPULATE_WRITE);
 	for (i = 0; i < nr_outside * (int)(len / PAGE); i++)
@@ -363,7 +375,7 @@ static void run(const char *scene, struct range *r, int nr_inside, int nr_outsid
 			die("no thread: %m");
 	sigprocmask(SIG_UNBLOCK, &alarms, NULL);
 
-	/* Main has not waited in vain for so long that it does not wait now. */
+	/* Nobody has waited in vain for so long that none waits now. */
 	usleep(5000000);
 	for (j = 0; j < NR_KINDS; j++)
 		latencies[QUIET][j].nr = 0;
@@ -399,7 +411,7 @@ static void take_once(const char *scene, struct range *r)
 static void scene(const char *name, struct range *r, int nr_inside,
 		  int nr_outside, size_t len, bool registering)
 {
-	static const char *const waits[] = { "0", "1000", "20000", "max" };
+	static const char *const waits[] = { "0", "inherit", "1000", "20000", "max" };
 	int i;
 
 	take_once(name, r);
@@ -445,6 +457,13 @@ int main(void)
 	cma_give();
 	scene("CMA, 64 reads of 64 kB", &cma, 64, 8, 64 * KB, false);
 	scene("CMA, 512 reads of 16 kB", &cma, 512, 8, 16 * KB, false);
+	hot = true;
+	scene("CMA, 64 reads of 64 kB, hot", &cma, 64, 8, 64 * KB, false);
+	cached = true;
+	scene("CMA, 64 reads of 64 kB, hot, page cache", &cma, 64, 8, 64 * KB, false);
+	hot = false;
+	scene("CMA, 64 reads of 64 kB, page cache", &cma, 64, 8, 64 * KB, false);
+	cached = false;
 	scene("CMA, 8 registering 64 kB", &cma, 8, 8, 64 * KB, true);
 	munmap(ballast, bytes);
 

@@ -11,20 +11,38 @@
 
 #include <linux/atomic.h>
 #include <linux/jump_label.h>
+#include <linux/list.h>
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
 #include <linux/sched.h>
 #include <linux/types.h>
 
 struct bio_vec;
-struct pins_drain;
+struct pins_isolation;
 
-/* Who empties a range of memory */
-enum pins_drain_why {
-	PINS_DRAIN_CONTIG,	/* alloc_contig_range() */
-	PINS_DRAIN_OFFLINE,	/* offlining, which goes on until a signal comes */
-	PINS_DRAIN_STEER,	/* a long-term pin that may not stay there */
+/**
+ * struct pins_blocked - memory that could not be emptied on account of pins
+ * @start_pfn: its first page
+ * @end_pfn: behind its last page, 0 if pins were not in the way
+ * @pfn: the first pinned folio that was found
+ * @offline: whether it was to be taken offline
+ * @waited: whether it was waited for the pins, in vain
+ */
+struct pins_blocked {
+	unsigned long start_pfn;
+	unsigned long end_pfn;
+	unsigned long pfn;
+	bool offline;
+	bool waited;
 };
+
+#ifdef CONFIG_CONTIG_ALLOC
+int alloc_contig_range_blocked_noprof(unsigned long start, unsigned long end,
+				      unsigned int migratetype, gfp_t gfp_mask,
+				      struct pins_blocked *blocked);
+#define alloc_contig_range_blocked(...)		\
+	alloc_hooks(alloc_contig_range_blocked_noprof(__VA_ARGS__))
+#endif
 
 /**
  * struct pins_steer - a long-term request, while its pages move to a better place
@@ -52,10 +70,7 @@ struct pins_steer {
 
 #ifdef CONFIG_CGROUP_PINS
 
-/*
- * On while a non-root cgroup of the pins controller exists, or somebody waits for
- * memory to lose its pins.
- */
+/* On while a non-root cgroup of the pins controller exists */
 DECLARE_STATIC_KEY_FALSE(pins_key);
 
 /*
@@ -101,8 +116,8 @@ long __pins_charge_folios(struct folio **folios, long nr);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
 void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr);
 void __pins_unpinned(struct folio *folio, bool large);
-void __pins_blame_compact(struct folio *folio);
-void __pins_blame_compact_list(struct list_head *folios);
+void __pins_blocked_compact(struct folio *folio);
+void __pins_blocked_compact_list(struct list_head *folios);
 
 /**
  * pins_refused() - is a request refused before it pins anything?
@@ -216,27 +231,27 @@ void pins_block_changed(struct page *page);
 void pins_map_forget(unsigned long start_pfn, unsigned long end_pfn);
 
 /**
- * pins_blame_compact() - compaction has found a folio that it cannot move
+ * pins_blocked_compact() - compaction has found a folio that it cannot move
  * @folio: the folio; the caller has a reference
  *
  * Context: any but NMI.
  */
-static __always_inline void pins_blame_compact(struct folio *folio)
+static __always_inline void pins_blocked_compact(struct folio *folio)
 {
 	if (pins_enabled())
-		__pins_blame_compact(folio);
+		__pins_blocked_compact(folio);
 }
 
 /**
- * pins_blame_compact_list() - the same for folios that compaction has isolated
+ * pins_blocked_compact_list() - the same for folios that compaction has isolated
  * @folios: the folios
  *
  * Context: any but NMI.
  */
-static __always_inline void pins_blame_compact_list(struct list_head *folios)
+static __always_inline void pins_blocked_compact_list(struct list_head *folios)
 {
 	if (pins_enabled())
-		__pins_blame_compact_list(folios);
+		__pins_blocked_compact_list(folios);
 }
 
 /**
@@ -294,11 +309,11 @@ static inline void pins_block_changed(struct page *page)
 {
 }
 
-static inline void pins_blame_compact(struct folio *folio)
+static inline void pins_blocked_compact(struct folio *folio)
 {
 }
 
-static inline void pins_blame_compact_list(struct list_head *folios)
+static inline void pins_blocked_compact_list(struct list_head *folios)
 {
 }
 
@@ -385,35 +400,58 @@ static inline bool pins_steer(struct pins_steer *steer, struct page **pages,
 #endif /* CONFIG_CGROUP_PINS && CONFIG_MIGRATION */
 
 /**
- * struct pins_wait - what a pin request has waited for memory that has to move
- * @since: when it has begun to, or @waited was brought up to date; 0 if it does not
- * @waited: for how long so far, in ns
- * @pass: it will not wait any more
+ * struct pins_wait - what a pin request loses to memory that has to move
+ * @since: when it was held up, or @lost was brought up to date; in ns, 0 if it is not
+ * @lost: for how long so far, in ns
+ * @pfn: the folio that is in its way
+ * @slept: it has not only moved folios
+ * @counted: which the statistics know
+ * @timed_out: it has lost as much as it may
+ * @pass: it cannot do more, and may not sleep
  */
 struct pins_wait {
-	ktime_t since;
-	u64 waited;
+	u64 since;
+	u64 lost;
+	unsigned long pfn;
+	bool slept;
+	bool counted;
+	bool timed_out;
 	bool pass;
 };
 
 #if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
 
-/* On while memory is being emptied, and for some seconds longer. */
-DECLARE_STATIC_KEY_FALSE(pins_drain_key);
+/* On while some cgroup lets its tasks wait for memory that is being emptied. */
+DECLARE_STATIC_KEY_TRUE(pins_wait_key);
 
-/* On while some cgroup lets its tasks wait for that. */
-DECLARE_STATIC_KEY_FALSE(pins_wait_key);
+/* The ranges that are */
+extern struct list_head pins_isolations;
 
-struct pins_drain *pins_drain_begin(unsigned long start_pfn,
-				    unsigned long end_pfn, enum pins_drain_why why);
-bool pins_drain_wait(struct pins_drain *drain);
-void pins_drain_end(struct pins_drain *drain);
+struct pins_isolation *pins_isolation_begin(unsigned long start_pfn,
+					    unsigned long end_pfn, gfp_t gfp_mask,
+					    bool offline);
+bool pins_isolation_wait(struct pins_isolation *isolation,
+			 struct pins_blocked *blocked);
+void pins_isolation_end(struct pins_isolation *isolation);
 
-bool __pins_held_up(struct page **pages, unsigned long nr, unsigned long wanted,
-		    unsigned int flags);
+void __pins_report_blocked(const struct pins_blocked *blocked);
+
+bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wanted,
+		      unsigned int flags);
 bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
 	       long *nr, int *locked, unsigned int flags);
-void __pins_folio_moved(struct folio *folio);
+
+/**
+ * pins_report_blocked() - memory could not be had: say whose pins were in the way
+ * @blocked: what pins_isolation_wait() has filled in, for one or several ranges
+ *
+ * Context: process context, sleeps.
+ */
+static inline void pins_report_blocked(const struct pins_blocked *blocked)
+{
+	if (blocked->end_pfn)
+		__pins_report_blocked(blocked);
+}
 
 /**
  * pins_may_wait() - may pins have to wait at present?
@@ -422,12 +460,12 @@ void __pins_folio_moved(struct folio *folio);
  */
 static __always_inline bool pins_may_wait(void)
 {
-	return static_branch_unlikely(&pins_drain_key) &&
-	       static_branch_unlikely(&pins_wait_key);
+	return static_branch_likely(&pins_wait_key) &&
+	       unlikely(!list_empty(&pins_isolations));
 }
 
 /**
- * pins_start_polling() - the current task is about to issue I/O
+ * pins_nowait_save() - the current task is about to issue I/O
  * @polls: whether I/O before it may complete only after that, because it has to be
  *	polled for
  *
@@ -435,23 +473,23 @@ static __always_inline bool pins_may_wait(void)
  * lose its pins. Only if pins_may_wait(), which comes first, so that whether it polls
  * need not be found out otherwise.
  *
- * Return: to be handed to pins_end_polling().
+ * Return: to be handed to pins_nowait_restore().
  */
-static __always_inline bool pins_start_polling(bool polls)
+static __always_inline bool pins_nowait_save(bool polls)
 {
 	if (polls)
-		current->pins_polls = true;
+		current->pins_nowait = true;
 	return polls;
 }
 
-static __always_inline void pins_end_polling(bool started)
+static __always_inline void pins_nowait_restore(bool saved)
 {
-	if (unlikely(started))
-		current->pins_polls = false;
+	if (unlikely(saved))
+		current->pins_nowait = false;
 }
 
 /**
- * pins_held_up() - may a request that the fast path has pinned have to wait?
+ * pins_must_wait() - may a request that the fast path has pinned have to wait?
  * @pages: the pages that were pinned
  * @nr: how many
  * @wanted: how many are to be
@@ -461,39 +499,32 @@ static __always_inline void pins_end_polling(bool started)
  * Return: whether it has to be given back and start over in the slow path, where
  * pins_wait() waits.
  */
-static __always_inline bool pins_held_up(struct page **pages, unsigned long nr,
-					 unsigned long wanted, unsigned int flags)
+static __always_inline bool pins_must_wait(struct page **pages, unsigned long nr,
+					   unsigned long wanted, unsigned int flags)
 {
-	return pins_may_wait() && __pins_held_up(pages, nr, wanted, flags);
-}
-
-/**
- * pins_folio_moved() - tell those who wait that a folio has been migrated, or not
- * @folio: where its contents were; it need no longer exist
- *
- * Context: process context.
- */
-static __always_inline void pins_folio_moved(struct folio *folio)
-{
-	if (pins_may_wait())
-		__pins_folio_moved(folio);
+	return pins_may_wait() && __pins_must_wait(pages, nr, wanted, flags);
 }
 
 #else /* !CONFIG_CGROUP_PINS || !CONFIG_MEMORY_ISOLATION */
 
-static inline struct pins_drain *
-pins_drain_begin(unsigned long start_pfn, unsigned long end_pfn,
-		 enum pins_drain_why why)
+static inline struct pins_isolation *
+pins_isolation_begin(unsigned long start_pfn, unsigned long end_pfn, gfp_t gfp_mask,
+		     bool offline)
 {
 	return NULL;
 }
 
-static inline bool pins_drain_wait(struct pins_drain *drain)
+static inline bool pins_isolation_wait(struct pins_isolation *isolation,
+				       struct pins_blocked *blocked)
 {
 	return false;
 }
 
-static inline void pins_drain_end(struct pins_drain *drain)
+static inline void pins_isolation_end(struct pins_isolation *isolation)
+{
+}
+
+static inline void pins_report_blocked(const struct pins_blocked *blocked)
 {
 }
 
@@ -502,17 +533,17 @@ static inline bool pins_may_wait(void)
 	return false;
 }
 
-static inline bool pins_start_polling(bool polls)
+static inline bool pins_nowait_save(bool polls)
 {
 	return false;
 }
 
-static inline void pins_end_polling(bool started)
+static inline void pins_nowait_restore(bool saved)
 {
 }
 
-static inline bool pins_held_up(struct page **pages, unsigned long nr,
-				unsigned long wanted, unsigned int flags)
+static inline bool pins_must_wait(struct page **pages, unsigned long nr,
+				  unsigned long wanted, unsigned int flags)
 {
 	return false;
 }
@@ -522,10 +553,6 @@ static inline bool pins_wait(struct pins_wait *wait, struct mm_struct *mm,
 			     unsigned int flags)
 {
 	return false;
-}
-
-static inline void pins_folio_moved(struct folio *folio)
-{
 }
 
 #endif /* CONFIG_CGROUP_PINS && CONFIG_MEMORY_ISOLATION */

@@ -155,10 +155,10 @@ struct pins_cgroup {
 DEFINE_STATIC_KEY_FALSE(pins_key);
 
 /* vm.pins_wait_max_us: for the root cgroup, and all that inherit from it */
-static unsigned int sysctl_pins_wait_max_us;
+static unsigned int sysctl_pins_wait_max_us = 1000;
 
 /* On while it is not 0, or that of some cgroup is not */
-DEFINE_STATIC_KEY_FALSE(pins_wait_key);
+DEFINE_STATIC_KEY_TRUE(pins_wait_key);
 
 /* On while some cgroup steers pins out of movable pageblocks */
 DEFINE_STATIC_KEY_FALSE(pins_steer_key);

@@ -185,11 +185,9 @@ static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
 	unsigned int i;
 
 	pins_map_fit(run, nr, batch);
-	for (i = 0; i < nr; i++) {
-		pins_wake(run[i].folio);
+	for (i = 0; i < nr; i++)
 		if (run[i].large)
 			pins_put(run[i].folio, run[i].n);
-	}
 }
 
 /* Drop an array of pins, with one update of the statistics for many of them. */
@@ -260,5 +258,4 @@ void __pins_unpinned(struct folio *folio, bool large)
 
 	pins_map_fit(&run, 1, &batch);
 	pins_batch_flush(&batch);
-	pins_wake(folio);
 }

@@ -209,37 +209,27 @@ extern const struct file_operations pins_ranges_fops;
 unsigned int pins_migrate(struct list_head *folios, new_folio_t target,
 			  unsigned long private, enum migrate_mode mode, int reason);
 
-#ifdef CONFIG_MEMORY_ISOLATION
-
-/* What a page says about whether its folio can be moved */
+/* What a page says about whether its folio can be moved; the worst comes last */
 enum pins_obstacle {
 	PINS_GONE,	/* it is free */
 	PINS_READY,	/* it can be moved */
-	PINS_BUSY,	/* somebody is moving it, or it waits to get on an LRU list */
+	PINS_BUSY,	/* somebody is moving it, or refers to it for another reason */
 	PINS_SHORT,	/* pinned */
 	PINS_LONG,	/* pinned, and a cgroup is charged for it */
 };
 
+/* How many folios to look at when it is to cost next to nothing */
+#define PINS_LOOK	512UL
+
 enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next);
-void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline);
+int pins_nap(u64 waited, u64 left, unsigned int state);
 
-void __pins_wake(unsigned long pfn);
+#ifdef CONFIG_MEMORY_ISOLATION
 
-/*
- * A folio has lost pins, of which somebody may have waited to be rid. It need no
- * longer exist. The caller has had a full barrier since.
- */
-static __always_inline void pins_wake(struct folio *folio)
-{
-	if (static_branch_unlikely(&pins_drain_key))
-		__pins_wake(folio_pfn(folio));
-}
+extern unsigned int pins_drain_max_us;
 
-#else /* !CONFIG_MEMORY_ISOLATION */
-
-static inline void pins_wake(struct folio *folio)
-{
-}
+bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages);
+bool pins_moving(void);
 
 #endif /* CONFIG_MEMORY_ISOLATION */
 

@@ -1,15 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Moving folios, for those who wait and those who steer.
+ * Looking at folios, and moving them, for those who wait and those who steer.
  *
  * Copyright (C) 2026 the pins authors
  */
 
+#include <linux/hrtimer.h>
+#include <linux/memory_hotplug.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 
 #include "../internal.h"
 #include "internal.h"
+
+/**
+ * pins_obstacle() - what does a page say about whether its folio can be moved?
+ * @pfn: the page; set to the first one of its folio
+ * @next: set to where the next folio begins
+ *
+ * The memory may be going away, but not under RCU once its section has been found
+ * online: see pins_isolation_end().
+ *
+ * Context: any.
+ */
+enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
+{
+	enum pins_obstacle ret = PINS_GONE;
+	struct folio *folio;
+	struct page *page;
+	unsigned long order;
+
+	*next = *pfn + 1;
+	rcu_read_lock();
+	page = pfn_to_online_page(*pfn);
+	if (!page)
+		goto out;
+	/* Without the zone's lock, it may be anything that is read there. */
+	if (PageBuddy(page)) {
+		order = buddy_order_unsafe(page);
+		if (order <= MAX_PAGE_ORDER)
+			*next = *pfn + (1UL << order);
+		goto out;
+	}
+	if (!page_count(page))
+		goto out;
+	/* Without a reference it may be freed, split or reused meanwhile. */
+	folio = page_folio(page);
+	if (!folio_try_get(folio))
+		goto out;
+	ret = PINS_BUSY;
+	if (page_folio(page) == folio) {
+		*pfn = folio_pfn(folio);
+		*next = *pfn + folio_nr_pages(folio);
+		if (pins_folio_pins(folio))
+			ret = pins_map_recorded(folio) ? PINS_LONG : PINS_SHORT;
+		else if (folio_test_lru(folio) &&
+			 folio_ref_count(folio) == folio_expected_ref_count(folio) + 1)
+			ret = PINS_READY;
+	}
+	folio_put(folio);
+out:
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
+ * pins_nap() - sleep before looking again whether a pin is gone
+ * @waited: for how long it has been waited already, in ns
+ * @left: how much longer that may go on, in ns
+ * @state: %TASK_KILLABLE or %TASK_INTERRUPTIBLE
+ *
+ * Nobody is woken by an unpin, which would have to look for sleepers each time.
+ * So that very many of them do not take the CPU for themselves, they come more
+ * seldom the longer they have waited.
+ *
+ * Context: process context.
+ * Return: 0, or -EINTR for a signal.
+ */
+int pins_nap(u64 waited, u64 left, unsigned int state)
+{
+	u64 ns = clamp_t(u64, waited >> 3, NSEC_PER_MSEC, 16 * NSEC_PER_MSEC);
+	ktime_t timeout = min(ns, left);
+
+	set_current_state(state);
+	schedule_hrtimeout_range(&timeout, 50 * NSEC_PER_USEC, HRTIMER_MODE_REL);
+	return signal_pending_state(state, current) ? -EINTR : 0;
+}
 
 /*
  * migrate_pages() splits large folios for which it gets none: there is one. It may

@@ -42,7 +42,7 @@
 #define PINS_STEER_ROUNDS	64
 #define PINS_STEER_PATIENCE	(10ULL * NSEC_PER_SEC)
 
-/* After how long it does not wait for pins once more, see pins_drain_wait() */
+/* How long it waits for pins of one folio, and after how long not once more */
 #define PINS_STEER_WAIT		(1ULL * NSEC_PER_SEC)
 
 /* The cgroup that would pay for the pins, as in charge.c */
@@ -108,20 +108,28 @@ void pins_steered(struct pins_steer *steer, unsigned int moved,
 /* A folio could not be moved. If it is pinned, wait until it is not, and move it. */
 static bool steer_wait(struct pins_steer *steer)
 {
+	u64 max = (u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC;
+	u64 begin = ktime_get_ns(), waited = 0;
 	unsigned long pfn = steer->blocked, next;
-	ktime_t start = ktime_get();
-	struct pins_drain *drain;
-	bool ret;
+	enum pins_obstacle obstacle;
+	int err = 0;
 
-	if (pins_obstacle(&pfn, &next) != PINS_SHORT)
-		return !steer->rounds;
+	obstacle = pins_obstacle(&pfn, &next);
+	/* It may have lost its pins just before we looked. */
+	if (obstacle != PINS_SHORT)
+		return steer->rounds < (obstacle == PINS_READY ? 3 : 1);
 	if (steer->waited >= PINS_STEER_WAIT)
 		return false;
-	drain = pins_drain_begin(pfn, next, PINS_DRAIN_STEER);
-	ret = pins_drain_wait(drain);
-	pins_drain_end(drain);
-	steer->waited += ktime_to_ns(ktime_sub(ktime_get(), start));
-	return ret;
+	/* mmap_lock may be held. */
+	max = min(max, PINS_STEER_WAIT);
+	while (!err && obstacle == PINS_SHORT && waited < max) {
+		err = pins_nap(waited, max - waited, TASK_KILLABLE);
+		pfn = steer->blocked;
+		obstacle = pins_obstacle(&pfn, &next);
+		waited = ktime_get_ns() - begin;
+	}
+	steer->waited += waited;
+	return !err && obstacle != PINS_SHORT;
 }
 
 #else
@@ -321,7 +329,7 @@ static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 	list_for_each_entry_safe(folio, next, &list, lru) {
 		wanted += folio_nr_pages(folio);
 		/* By somebody else */
-		if (folio_maybe_dma_pinned(folio))
+		if (pins_folio_pins(folio))
 			list_move_tail(&folio->lru, &pinned);
 	}
 	putback_movable_pages(&pinned);

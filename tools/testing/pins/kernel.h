@@ -651,6 +651,7 @@ enum { pins_cgrp_id };
 /* Static keys, tracepoints, debugfs, text */
 #define DECLARE_STATIC_KEY_FALSE(key) extern atomic_t key
 #define DEFINE_STATIC_KEY_FALSE(key) atomic_t key
+#define DEFINE_STATIC_KEY_TRUE(key) atomic_t key = ATOMIC_INIT(1)
 #define static_branch_unlikely(key) READ_ONCE((key)->counter)
 #define static_branch_inc(key)	atomic_inc(key)
 #define static_branch_dec(key)	atomic_dec(key)

@@ -517,6 +517,9 @@ static int log_open(void)
 	return fd;
 }
 
+/* The level of what log_find() has found, and how often it has */
+static int log_level, log_times;
+
 /* The last line of the kernel log with that in it since log_open(), from there on */
 static char *log_find(int fd, const char *what)
 {
@@ -525,6 +528,7 @@ static char *log_find(int fd, const char *what)
 	ssize_t len;
 
 	found[0] = 0;
+	log_times = 0;
 	while ((len = read(fd, text, sizeof(text) - 1)) > 0 || errno == EPIPE) {
 		char *line;
 
@@ -535,6 +539,8 @@ static char *log_find(int fd, const char *what)
 		if (line) {
 			*strchrnul(line, '\n') = 0;
 			snprintf(found, sizeof(found), "%s", line);
+			log_level = atoi(text) & 7;
+			log_times++;
 		}
 	}
 	return found[0] ? found : NULL;
@@ -620,6 +626,9 @@ static void blame_offline(void)
 	/* The numbers add up */
 	line = log_find(log, "pins: offlining [mem ");
 	check(line);
+	/* As severe as the pages that are dumped meanwhile */
+	check_eq(log_level, 4);
+	check_eq(log_times, 1);
 	snprintf(want, sizeof(want), "failed: 4 of %lu pages pinned, 2 by %s, 1 by %s",
 		 range.pages, a + strlen(pins_root), b + strlen(pins_root));
 	if (!strstr(line, want))
@@ -676,6 +685,73 @@ static void blame_cma(void)
 	read_end(reading, PAGES(3));
 	check_eq(take(&range), 0);
 	give_back(&range);
+}
+
+/* While it goes on, offlining has not failed: it may succeed in the end. */
+static void blame_in_the_end(void)
+{
+	int log, disk;
+	char *cg, *pages;
+	struct mem m;
+	struct pin p;
+	pid_t pid;
+
+	need_source(SOURCE_URING);
+	range = kernel_range();
+	check_eq(cg_write(VM, "pins_drain_max_us", "20000"), 0);
+	disk = slow_disk(1000 * MS);
+	pages = memory_of(&range, true, PAGES(2), MAP_PRIVATE);
+	m = one_page(pages);
+	cg = enter_new("a");
+	log = log_open();
+	check_eq(pin(&p, SOURCE_URING, &m), 0);
+	reading = read_begin(disk, pages + PAGE_SIZE, PAGE_SIZE);
+	pid = test_fork();
+	if (!pid) {
+		enter_root();
+		_exit(take(&range));
+	}
+	usleep(500000);
+	check(!log_find(log, "pins: offlining [mem "));
+	check_eq(cg_read_key_long(cg, "pins.events", "blocked "), 0);
+	unpin(&p);
+	read_end(reading, PAGE_SIZE);
+	check_eq(reap(pid), 0);
+	check(!log_find(log, "pins: offlining [mem "));
+	check_eq(cg_read_key_long(cg, "pins.events", "blocked "), 0);
+	give_back(&range);
+}
+
+/*
+ * An allocation from CMA that is a little smaller than the area tries many places.
+ * A page in the middle of it is in the way of all.
+ */
+static void blame_once(void)
+{
+	static char *const patience[] = { "0", "50000" };
+	struct range smaller;
+	char *page;
+	int log, disk, i;
+
+	range = cma_range();
+	smaller = range;
+	smaller.pages -= 8;
+	disk = slow_disk(2000 * MS);
+	page = memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE);
+	if (pfn_of(page) - range.pfn < 8 || pfn_of(page) - range.pfn >= smaller.pages)
+		skip("the page is too near to the end of the area");
+	log = log_open();
+	reading = read_begin(disk, page, PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(patience); i++) {
+		check_eq(cg_write(VM, "pins_drain_max_us", patience[i]), 0);
+		trace_pages(true);
+		check(take(&smaller));
+		check_eq(trace_pages(false), 1);
+		check(log_find(log, "pins: emptying [mem "));
+		check_eq(log_times, 1);
+	}
+	check(!read_done(reading));
+	read_end(reading, PAGE_SIZE);
 }
 
 /* The first place where the kernel would make a gigantic page on some node */
@@ -847,7 +923,9 @@ static const struct pins_test tests[] = {
 	{ "block: memory in use for I/O stays, and that is no error", block_gives_up },
 	{ "block: what is pinned is pinned again where it is", block_again },
 	{ "blame: each cgroup that blocks offlining, and the numbers add up", blame_offline },
+	{ "blame: not before offlining has failed", blame_in_the_end },
 	{ "blame: short-term pins that block CMA", blame_cma },
+	{ "blame: once for an allocation that tries many places", blame_once },
 	{ "blame: a cgroup that blocks a gigantic page", blame_contig },
 	{ "blame: compaction, sampled", blame_compaction },
 	{ "debugfs lists who has pinned what", listing },

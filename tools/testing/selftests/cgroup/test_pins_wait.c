@@ -28,11 +28,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pins_util.h"
@@ -40,6 +42,9 @@
 /* Longer than anything takes that is not meant to wait for it */
 #define SLOW		(2000 * MS)
 #define PATIENT_US	10000000L
+
+/* What vm.pins_wait_max_us is unless it was set */
+#define DEFAULT_US	1000L
 
 /* A child of the root cgroup empties the range; it is at it when this returns. */
 static pid_t take_begin(const struct range *r)
@@ -138,6 +143,7 @@ static void file_of_the_knob(void)
 	check_eq(pins_stat(cg, "wait_usec"), 0);
 	check_eq(pins_stat(cg, "wait_timeout"), 0);
 	check(cg_read(pins_root, "pins.wait.max", text, sizeof(text)));
+	check_eq(cg_read_long(VM, "pins_wait_max_us"), DEFAULT_US);
 }
 
 /* Migration waits */
@@ -228,7 +234,7 @@ static void pins_need_not_wait(void)
 	check_eq(pins_stat(cg, "wait_timeout"), 0);
 	read_end(second, PAGE_SIZE);
 	no_conflict();
-	check_eq(cg_write(VM, "pins_wait_max_us", "0"), 0);
+	check_eq(cg_write_numeric(VM, "pins_wait_max_us", DEFAULT_US), 0);
 }
 
 static void pins_wait_no_longer(void)
@@ -292,7 +298,26 @@ static void inherited_from_sysctl(void)
 	check_eq(pins_stat(cg, "wait_timeout"), 1);
 	read_end(second, PAGE_SIZE);
 	no_conflict();
-	check_eq(cg_write(VM, "pins_wait_max_us", "0"), 0);
+	check_eq(cg_write_numeric(VM, "pins_wait_max_us", DEFAULT_US), 0);
+}
+
+/* By default, I/O gets out of the way, and is hardly late. */
+static void waits_by_default(void)
+{
+	aio_context_t second;
+	char *cg;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	conflict();
+	cg = cg_make("a");
+	enter(cg);
+	second = read_begin(disk, page, PAGE_SIZE);
+	check(!read_done(first));
+	check_eq(pins_stat(cg, "wait"), 1);
+	check_eq(pins_stat(cg, "wait_timeout"), 1);
+	check(pins_stat(cg, "wait_usec") >= DEFAULT_US);
+	read_end(second, PAGE_SIZE);
+	no_conflict();
 }
 
 /* What is not in the way does not wait, though in the same block */
@@ -310,6 +335,189 @@ static void others_do_not_wait(void)
 	check_eq(pins_stat(cg, "wait"), 0);
 	no_conflict();
 	read_end(second, PAGE_SIZE);
+}
+
+/* Another mapping of a shared page, at that address */
+static void map_again(char *addr, void *old)
+{
+	check(mremap(old, 0, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     addr) == addr);
+	__atomic_load_n(addr, __ATOMIC_RELAXED);
+}
+
+/* More references than one pin would give it: a library's page, say */
+#define MAPPINGS	1100
+
+static void map_often(char *old)
+{
+	char *all = mem_reserve(PAGES(MAPPINGS), PAGE_SIZE);
+	int i;
+
+	for (i = 0; i < MAPPINGS; i++)
+		map_again(all + PAGES(i), old);
+}
+
+static void migration_does_not_wait_for_mappings(void)
+{
+	scene(cma_range(), MAP_SHARED, SLOW);
+	map_often(page + PAGE_SIZE);
+	migration_waits();
+	check(!in_range(&range, page + PAGE_SIZE, PAGE_SIZE));
+}
+
+static void pins_do_not_wait_for_mappings(void)
+{
+	aio_context_t second;
+	char *cg;
+
+	scene(cma_range(), MAP_SHARED, SLOW);
+	map_often(page + PAGE_SIZE);
+	conflict();
+	cg = wait_cgroup("a", "max");
+	second = read_begin(disk, page + PAGE_SIZE, PAGE_SIZE);
+	check(!read_done(first));
+	check_eq(pins_stat(cg, "wait"), 0);
+	check(!in_range(&range, page + PAGE_SIZE, PAGE_SIZE));
+	no_conflict();
+	read_end(second, PAGE_SIZE);
+}
+
+/* A request that meets a page twice has pinned it twice: nobody else has. */
+static void page_that_comes_twice(void)
+{
+	char *twice = mem_reserve(PAGES(2), PAGE_SIZE);
+	aio_context_t second;
+	char *cg;
+
+	scene(cma_range(), MAP_SHARED, SLOW);
+	map_again(twice, page + PAGE_SIZE);
+	map_again(twice + PAGE_SIZE, page + PAGE_SIZE);
+	conflict();
+	cg = wait_cgroup("a", "max");
+	second = read_begin(disk, twice, PAGES(2));
+	check(!read_done(first));
+	check_eq(pins_stat(cg, "wait"), 0);
+	check(!in_range(&range, twice, PAGES(2)));
+	no_conflict();
+	read_end(second, PAGES(2));
+}
+
+/* One system call, many calls of GUP: together they take what one may. */
+#define LARGE		(48UL << 20)
+#define LARGE_US	20000L
+
+static long pages_in_range(const char *addr, size_t len)
+{
+	long nr = 0;
+	size_t off;
+
+	for (off = 0; off < len; off += PAGE_SIZE)
+		nr += in_range(&range, addr + off, PAGE_SIZE);
+	return nr;
+}
+
+static char *lowest_page(char *page, char *addr, size_t len)
+{
+	size_t off;
+
+	for (off = 0; off < len; off += PAGE_SIZE)
+		if (in_range(&range, addr + off, PAGE_SIZE) &&
+		    pfn_of(addr + off) < pfn_of(page))
+			page = addr + off;
+	return page;
+}
+
+static void large_request(void)
+{
+	char *cg, *buf, *before, *after;
+	aio_context_t second;
+	long nr;
+
+	scene(cma_range(), MAP_PRIVATE, SLOW);
+	/* Migration stops at a shared page that is pinned, and leaves those behind. */
+	before = memory_of(&range, true, SZ_2M, MAP_SHARED);
+	buf = memory_of(&range, true, LARGE, MAP_PRIVATE);
+	after = memory_of(&range, true, SZ_2M, MAP_SHARED);
+	page = lowest_page(lowest_page(before, before, SZ_2M), after, SZ_2M);
+	conflict();
+	nr = pages_in_range(buf, LARGE);
+	if (nr < LARGE / PAGE_SIZE / 4)
+		skip("%ld pages only are behind the one that is pinned", nr);
+
+	cg = cg_make("a");
+	check_eq(cg_write_numeric(cg, "pins.wait.max", LARGE_US), 0);
+	enter(cg);
+	second = read_begin(disk, buf, LARGE);
+	/* Several times that, where to move a page takes long */
+	check(pins_stat(cg, "wait_usec") < 5 * LARGE_US);
+	check(pins_stat(cg, "wait_timeout") <= 1);
+	read_end(second, LARGE);
+	reap(taker);
+	/* In case that it was had */
+	cg_write_numeric(range.dir, "free", range.pages);
+}
+
+/* Threads that wait for a page, while others of their kind need not */
+#define SLEEPERS	100
+#define MOVES		100
+
+static void *read_and_wait(void *arg)
+{
+	check_eq(pread(disk, page, PAGE_SIZE, 0), PAGE_SIZE);
+	return arg;
+}
+
+static long switches(void)
+{
+	struct rusage usage;
+
+	check(!getrusage(RUSAGE_SELF, &usage));
+	return usage.ru_nvcsw;
+}
+
+static long now_ms(void)
+{
+	struct timespec ts;
+
+	check(!clock_gettime(CLOCK_MONOTONIC, &ts));
+	return ts.tv_sec * 1000 + ts.tv_nsec / MS;
+}
+
+static void sleepers_sleep(void)
+{
+	pthread_t sleepers[SLEEPERS];
+	aio_context_t reads[MOVES];
+	pthread_attr_t attr;
+	long woken, ms;
+	char *others;
+	int i;
+
+	scene(cma_range(), MAP_SHARED, SLOW);
+	others = memory_of(&range, true, PAGES(MOVES), MAP_SHARED);
+	conflict();
+	wait_cgroup("a", "max");
+	check(!pthread_attr_init(&attr));
+	check(!pthread_attr_setstacksize(&attr, SZ_64K));
+	for (i = 0; i < SLEEPERS; i++)
+		check(!pthread_create(&sleepers[i], &attr, read_and_wait, NULL));
+	usleep(300000);
+	check(!read_done(first));
+
+	woken = switches();
+	ms = now_ms();
+	for (i = 0; i < MOVES; i++)
+		reads[i] = read_begin(disk, others + PAGES(i), PAGE_SIZE);
+	woken = switches() - woken;
+	ms = now_ms() - ms;
+	/* They look from time to time, however many pages are moved meanwhile. */
+	ksft_print_msg("%d sleepers woken %ld times in %ld ms, by %d reads\n",
+		       SLEEPERS, woken, ms, MOVES);
+	check(woken < SLEEPERS * (ms / 4 + 4));
+	for (i = 0; i < MOVES; i++)
+		read_end(reads[i], PAGE_SIZE);
+	for (i = 0; i < SLEEPERS; i++)
+		check(!pthread_join(sleepers[i], NULL));
+	no_conflict();
 }
 
 /* The page would be moved anyway */
@@ -342,6 +550,53 @@ static void registration_waits_for_cma(void)
 static void registration_waits_for_offline(void)
 {
 	registration_waits(movable_range());
+}
+
+/*
+ * One that has waited in vain for a page in CMA does not keep the next one from
+ * waiting for another: not of the same task, nor of one that it has made.
+ */
+static void registration_after_one_in_vain(bool by_child)
+{
+	struct mem m = { .kind = &mem_kinds[MEM_ANON], .len = PAGE_SIZE };
+	aio_context_t second;
+	struct pin p;
+	pid_t pid;
+
+	need_source(SOURCE_URING);
+	scene(cma_range(), MAP_PRIVATE, 1500 * MS);
+	patience(500000);
+	enter(cg_make("a"));
+	m.addr = memory_of(&range, true, PAGE_SIZE, MAP_SHARED);
+	first = read_begin(disk, m.addr, PAGE_SIZE);
+	check_eq(pin(&p, SOURCE_URING, &m), -ENOMEM);
+	check(!read_done(first));
+
+	m.addr = memory_of(&range, true, PAGE_SIZE, MAP_SHARED);
+	second = read_begin(disk, m.addr, PAGE_SIZE);
+	usleep(1200000);
+	pid = by_child ? test_fork() : 0;
+	if (pid) {
+		check_eq(reap(pid), 0);
+	} else {
+		check_eq(pin(&p, SOURCE_URING, &m), 0);
+		check(!in_range(&range, m.addr, PAGE_SIZE));
+		unpin(&p);
+		if (by_child)
+			_exit(0);
+	}
+	read_end(first, PAGE_SIZE);
+	read_end(second, PAGE_SIZE);
+}
+
+static void registration_waits_after_one_in_vain(void)
+{
+	registration_after_one_in_vain(false);
+}
+
+static void child_waits_after_one_in_vain(void)
+{
+	registration_after_one_in_vain(true);
 }
 
 /* A task of the same process reads, and waits */
@@ -824,11 +1079,25 @@ static const struct pins_test tests[] = {
 	  inherited },
 	{ "inherit: at the top, vm.pins_wait_max_us decides",
 	  inherited_from_sysctl },
+	{ "by default: direct I/O waits for a millisecond", waits_by_default },
 	{ "direct I/O to other memory does not wait", others_do_not_wait },
+	{ "a CMA allocation does not take many mappings for a pin",
+	  migration_does_not_wait_for_mappings },
+	{ "direct I/O does not take many mappings for a pin",
+	  pins_do_not_wait_for_mappings },
+	{ "a request that meets a page twice does not wait for strangers",
+	  page_that_comes_twice },
+	{ "I10 bounded: a large request loses no more than a small one",
+	  large_request },
+	{ "who waits is not woken by each page that is moved", sleepers_sleep },
 	{ "a registration waits until its page has left the CMA area, and is charged",
 	  registration_waits_for_cma },
 	{ "a registration waits until its page has left the memory block",
 	  registration_waits_for_offline },
+	{ "a registration that waits in vain does not make the next one fail",
+	  registration_waits_after_one_in_vain },
+	{ "a registration that waits in vain does not make a child's fail",
+	  child_waits_after_one_in_vain },
 	{ "fork and munmap go on while a thread waits", mmap_lock_is_dropped },
 	{ "who waits has pinned nothing in the meantime",
 	  nothing_pinned_meanwhile },

@@ -8,6 +8,11 @@
  * record is about are either short-term ones, or of tasks in the root cgroup: which
  * of the two, the kernel does not know.
  *
+ * An allocation may try many places. It notes where pins were in its way, and only when
+ * it has failed for good it calls pins_report_blocked(), once. All of these
+ * places are looked at if it has waited there in vain. If not, failing is to cost no
+ * more than it costs without us: then it is some folios from the first pin on.
+ *
  * Compaction has other memory to choose from, and fails all the time: there it is
  * sampled what is in its way.
  *
@@ -32,65 +37,63 @@
 #include "internal.h"
 
 /* One folio in so many that were in the way of compaction is looked up. */
-#define PINS_BLAME_SAMPLE	32
+#define PINS_BLOCKED_SAMPLE	32
 
-static DEFINE_PER_CPU(unsigned int, pins_blame_seen);
+static DEFINE_PER_CPU(unsigned int, pins_blocked_seen);
 
 #ifdef CONFIG_MEMORY_ISOLATION
 
 /* A cgroup that is in the way */
-struct pins_culprit {
+struct pins_blocker {
 	struct pins_cgroup *pins;
 	unsigned long pages;		/* that it has pinned first */
 	unsigned long shared;		/* that others have, too */
 };
 
 /* What has kept a range from being emptied */
-struct pins_blame {
-	unsigned long start_pfn;
-	unsigned long end_pfn;
-	bool offline;
-	struct xarray culprits;		/* by number of the cgroup */
-	unsigned long nr_culprits;
+struct pins_blockers {
+	struct xarray cgroups;		/* by number of the cgroup */
+	unsigned long nr;
 	unsigned long pinned;		/* pages; all of them are in one of these: */
 	unsigned long uncharged;	/* no record tells whose pins */
 	unsigned long unknown;		/* there was no memory to remember whose */
 };
 
 /* The folio of an entry has so many pages in the range. */
-static void blame_entry(struct pins_blame *blame, struct pins_entry *entry,
-			bool first, unsigned long nr_pages)
+static void blockers_entry(struct pins_blockers *blockers, struct pins_entry *entry,
+			   bool first, unsigned long nr_pages)
 {
 	unsigned int i;
 
 	for (i = 0; i < PINS_ENTRY_OWNERS && entry->owner[i]; i++) {
 		u32 id = pins_cgroup_id(entry->owner[i]);
-		struct pins_culprit *culprit = xa_load(&blame->culprits, id);
+		struct pins_blocker *blocker = xa_load(&blockers->cgroups, id);
 
-		if (!culprit) {
-			culprit = kzalloc(sizeof(*culprit), GFP_KERNEL);
-			if (culprit && xa_err(xa_store(&blame->culprits, id, culprit,
-						       GFP_KERNEL))) {
-				kfree(culprit);
-				culprit = NULL;
+		if (!blocker) {
+			/* Who allocates may have to do without I/O. */
+			blocker = kzalloc(sizeof(*blocker), GFP_NOIO);
+			if (blocker && xa_err(xa_store(&blockers->cgroups, id, blocker,
+						       GFP_NOIO))) {
+				kfree(blocker);
+				blocker = NULL;
 			}
-			if (culprit) {
-				blame->nr_culprits++;
-				culprit->pins = entry->owner[i];
+			if (blocker) {
+				blockers->nr++;
+				blocker->pins = entry->owner[i];
 				entry->owner[i] = NULL;
 			}
 		}
-		if (culprit && first && !i)
-			culprit->pages += nr_pages;
-		else if (culprit)
-			culprit->shared += nr_pages;
+		if (blocker && first && !i)
+			blocker->pages += nr_pages;
+		else if (blocker)
+			blocker->shared += nr_pages;
 		else if (first && !i)
-			blame->unknown += nr_pages;
+			blockers->unknown += nr_pages;
 	}
 }
 
-static void blame_folio(struct pins_blame *blame, unsigned long pfn,
-			unsigned long nr_pages)
+static void blockers_folio(struct pins_blockers *blockers, unsigned long pfn,
+			   unsigned long nr_pages)
 {
 	struct pins_entry entry;
 	unsigned int skip = 0;
@@ -101,10 +104,10 @@ static void blame_folio(struct pins_blame *blame, unsigned long pfn,
 		more = pins_map_next(pfn, skip, &entry);
 		if (!more || entry.pfn != pfn) {
 			if (!skip)
-				blame->uncharged += nr_pages;
+				blockers->uncharged += nr_pages;
 			entry.nr = 0;
 		} else {
-			blame_entry(blame, &entry, !skip, nr_pages);
+			blockers_entry(blockers, &entry, !skip, nr_pages);
 		}
 		if (more)
 			pins_entry_put(&entry);
@@ -113,59 +116,69 @@ static void blame_folio(struct pins_blame *blame, unsigned long pfn,
 	} while (skip < entry.nr);
 }
 
-/* Look at all pages of the range. */
-static void blame_range(struct pins_blame *blame)
+/* Look at so many folios of a range. */
+static void blockers_find(struct pins_blockers *blockers, unsigned long pfn,
+			  unsigned long end_pfn, unsigned long most)
 {
-	unsigned long pfn = blame->start_pfn, next, first, nr_pages;
+	unsigned long next, first, nr_pages;
 
-	for (; pfn < blame->end_pfn; pfn = next) {
+	for (; pfn < end_pfn && most; pfn = next) {
 		enum pins_obstacle obstacle;
 
 		first = pfn;
 		obstacle = pins_obstacle(&first, &next);
-		if (!(next % 1024))
-			cond_resched();
+		cond_resched();
+		if (obstacle != PINS_GONE)
+			most--;
 		if (obstacle != PINS_SHORT && obstacle != PINS_LONG)
 			continue;
-		nr_pages = min(next, blame->end_pfn) - pfn;
-		blame->pinned += nr_pages;
+		nr_pages = min(next, end_pfn) - pfn;
+		blockers->pinned += nr_pages;
 		if (obstacle == PINS_LONG)
-			blame_folio(blame, first, nr_pages);
+			blockers_folio(blockers, first, nr_pages);
 		else
-			blame->uncharged += nr_pages;
+			blockers->uncharged += nr_pages;
 	}
 }
 
 /* How many of the cgroups are named in the log */
-#define PINS_BLAME_NAMED	4
+#define PINS_BLOCKERS_NAMED	4
 
-/* Name those with most pages, in one line. */
-static void blame_log(struct pins_blame *blame)
+/*
+ * Name those with most pages, in one line. It is as severe as what the kernel says
+ * itself: offlining dumps pages, gigantic pages are allocated with %__GFP_NOWARN.
+ */
+static void blockers_log(struct pins_blockers *blockers,
+			 const struct pins_blocked *blocked)
 {
-	struct pins_culprit *top[PINS_BLAME_NAMED] = {}, *culprit;
+	struct pins_blocker *top[PINS_BLOCKERS_NAMED] = {}, *blocker;
 	unsigned long named = 0, index;
 	char *line, *path;
 	int i, j, len;
 
-	line = kmalloc(2 * PATH_MAX, GFP_KERNEL);
+	line = kmalloc(2 * PATH_MAX, GFP_NOIO);
 	if (!line)
 		return;
 	path = line + PATH_MAX;
 
-	xa_for_each(&blame->culprits, index, culprit) {
-		for (i = 0; i < PINS_BLAME_NAMED; i++)
-			if (!top[i] || culprit->pages > top[i]->pages)
+	xa_for_each(&blockers->cgroups, index, blocker) {
+		for (i = 0; i < PINS_BLOCKERS_NAMED; i++)
+			if (!top[i] || blocker->pages > top[i]->pages)
 				break;
-		if (i == PINS_BLAME_NAMED)
+		if (i == PINS_BLOCKERS_NAMED)
 			continue;
-		for (j = PINS_BLAME_NAMED - 1; j > i; j--)
+		for (j = PINS_BLOCKERS_NAMED - 1; j > i; j--)
 			top[j] = top[j - 1];
-		top[i] = culprit;
+		top[i] = blocker;
 	}
 
-	len = 0;
-	line[0] = 0;
-	for (i = 0; i < PINS_BLAME_NAMED && top[i]; i++) {
+	len = scnprintf(line, PATH_MAX,
+			"pins: %s [mem %#018llx-%#018llx] failed: %lu of %lu pages pinned",
+			blocked->offline ? "offlining" : "emptying",
+			(u64)PFN_PHYS(blocked->start_pfn),
+			(u64)PFN_PHYS(blocked->end_pfn) - 1, blockers->pinned,
+			blocked->end_pfn - blocked->start_pfn);
+	for (i = 0; i < PINS_BLOCKERS_NAMED && top[i]; i++) {
 		pins_cgroup_path(top[i]->pins, path, 200);
 		len += scnprintf(line + len, PATH_MAX - len, ", %lu by ",
 				 top[i]->pages);
@@ -179,87 +192,88 @@ static void blame_log(struct pins_blame *blame)
 					 " (and %lu with others)", top[i]->shared);
 		named += top[i]->pages;
 	}
-	if (blame->nr_culprits > PINS_BLAME_NAMED)
+	if (blockers->nr > PINS_BLOCKERS_NAMED)
 		len += scnprintf(line + len, PATH_MAX - len, ", %lu by %lu more cgroups",
-				 blame->pinned - blame->uncharged - named,
-				 blame->nr_culprits - PINS_BLAME_NAMED);
-	else if (blame->unknown)
+				 blockers->pinned - blockers->uncharged - named,
+				 blockers->nr - PINS_BLOCKERS_NAMED);
+	else if (blockers->unknown)
 		len += scnprintf(line + len, PATH_MAX - len, ", %lu by other cgroups",
-				 blame->unknown);
-	if (blame->uncharged)
+				 blockers->unknown);
+	if (blockers->uncharged)
 		len += scnprintf(line + len, PATH_MAX - len,
 				 ", %lu short-term or by the root cgroup",
-				 blame->uncharged);
-	pr_info("pins: %s [mem %#018llx-%#018llx] failed: %lu of %lu pages pinned%s\n",
-		blame->offline ? "offlining" : "emptying",
-		(u64)PFN_PHYS(blame->start_pfn), (u64)PFN_PHYS(blame->end_pfn) - 1,
-		blame->pinned, blame->end_pfn - blame->start_pfn, line);
+				 blockers->uncharged);
+	if (blocked->offline)
+		pr_warn("%s\n", line);
+	else
+		pr_info("%s\n", line);
 	kfree(line);
 }
 
-/**
- * pins_blame() - a range of memory could not be emptied
- * @start_pfn: its first page
- * @end_pfn: behind its last page
- * @offline: whether it was to be offlined
- *
- * If that is not because of pins, nothing is said. It is logged also for those who
- * allocate with %__GFP_NOWARN, since all gigantic pages are: it is no warning.
- *
- * Context: process context, sleeps.
- */
-void pins_blame(unsigned long start_pfn, unsigned long end_pfn, bool offline)
+/* Each sort has its own, so that none is missed for the sake of the other. */
+static bool blockers_ratelimit(bool offline)
 {
-	static DEFINE_RATELIMIT_STATE(ratelimit, DEFAULT_RATELIMIT_INTERVAL,
+	static DEFINE_RATELIMIT_STATE(offlining, DEFAULT_RATELIMIT_INTERVAL,
 				      DEFAULT_RATELIMIT_BURST);
-	struct pins_blame blame = {
-		.start_pfn = start_pfn,
-		.end_pfn = end_pfn,
-		.offline = offline,
-	};
-	struct pins_culprit *culprit;
-	unsigned long index;
-
-	xa_init(&blame.culprits);
-	blame_range(&blame);
-	if (!blame.pinned)
-		return;
+	static DEFINE_RATELIMIT_STATE(emptying, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+	struct ratelimit_state *rs = offline ? &offlining : &emptying;
 
 	/* Missed lines are in the tracepoint. */
-	ratelimit_set_flags(&ratelimit, RATELIMIT_MSG_ON_RELEASE);
-	if (__ratelimit(&ratelimit))
-		blame_log(&blame);
-	if (blame.uncharged)
-		trace_pins_blocked(0, start_pfn, end_pfn, blame.uncharged, 0, offline);
-	xa_for_each(&blame.culprits, index, culprit) {
-		trace_pins_blocked(pins_cgroup_ino(index), start_pfn, end_pfn,
-				   culprit->pages, culprit->shared, offline);
-		pins_cgroup_blocked(culprit->pins, offline ? PINS_BLOCKED_OFFLINE :
-							     PINS_BLOCKED_CONTIG);
-		put_pins_cgroup(culprit->pins);
-		kfree(culprit);
-	}
-	xa_destroy(&blame.culprits);
+	ratelimit_set_flags(rs, RATELIMIT_MSG_ON_RELEASE);
+	return __ratelimit(rs);
 }
+
+void __pins_report_blocked(const struct pins_blocked *blocked)
+{
+	unsigned long start_pfn = blocked->start_pfn, end_pfn = blocked->end_pfn;
+	struct pins_blockers blockers = {};
+	struct pins_blocker *blocker;
+	unsigned long index;
+
+	xa_init(&blockers.cgroups);
+	if (blocked->waited)
+		blockers_find(&blockers, start_pfn, end_pfn, ULONG_MAX);
+	else
+		blockers_find(&blockers, max(blocked->pfn, start_pfn), end_pfn, PINS_LOOK);
+	if (!blockers.pinned)
+		return;
+
+	if (blockers_ratelimit(blocked->offline))
+		blockers_log(&blockers, blocked);
+	if (blockers.uncharged)
+		trace_pins_blocked(0, start_pfn, end_pfn, blockers.uncharged, 0,
+				   blocked->offline);
+	xa_for_each(&blockers.cgroups, index, blocker) {
+		trace_pins_blocked(pins_cgroup_ino(index), start_pfn, end_pfn,
+				   blocker->pages, blocker->shared, blocked->offline);
+		pins_cgroup_blocked(blocker->pins, blocked->offline ?
+				    PINS_BLOCKED_OFFLINE : PINS_BLOCKED_CONTIG);
+		put_pins_cgroup(blocker->pins);
+		kfree(blocker);
+	}
+	xa_destroy(&blockers.cgroups);
+}
+EXPORT_SYMBOL_GPL(__pins_report_blocked);
 
 #endif /* CONFIG_MEMORY_ISOLATION */
 
-void __pins_blame_compact(struct folio *folio)
+void __pins_blocked_compact(struct folio *folio)
 {
 	/* On another CPU meanwhile, it is one more or less. */
-	if (raw_cpu_inc_return(pins_blame_seen) % PINS_BLAME_SAMPLE ||
+	if (raw_cpu_inc_return(pins_blocked_seen) % PINS_BLOCKED_SAMPLE ||
 	    !atomic_read(pins_gate_of(folio)))
 		return;
-	pins_map_count(folio, PINS_BLOCKED_COMPACT, PINS_BLAME_SAMPLE);
+	pins_map_count(folio, PINS_BLOCKED_COMPACT, PINS_BLOCKED_SAMPLE);
 }
 
-void __pins_blame_compact_list(struct list_head *folios)
+void __pins_blocked_compact_list(struct list_head *folios)
 {
 	struct folio *folio;
 
 	list_for_each_entry(folio, folios, lru)
-		if (folio_maybe_dma_pinned(folio))
-			__pins_blame_compact(folio);
+		if (pins_folio_pins(folio))
+			__pins_blocked_compact(folio);
 }
 
 /*
