@@ -11,6 +11,7 @@
 
 #include <linux/atomic.h>
 #include <linux/jump_label.h>
+#include <linux/jump_label_ratelimit.h>
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
 #include <linux/sched.h>
@@ -276,7 +277,7 @@ static inline void pins_folio_freed(struct folio *folio)
 #if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MIGRATION)
 
 /* On while some cgroup steers pins out of movable pageblocks. */
-DECLARE_STATIC_KEY_FALSE(pins_steer_key);
+extern struct static_key_false_deferred pins_steer_key;
 
 bool __pins_misplaced(struct page **pages, unsigned long nr);
 bool pins_stays(struct folio *folio);
@@ -298,7 +299,7 @@ bool __pins_steer(struct pins_steer *steer, struct page **pages,
 static __always_inline bool pins_misplaced(struct page **pages, unsigned long nr,
 					   bool longterm)
 {
-	return static_branch_unlikely(&pins_steer_key) && longterm &&
+	return static_branch_unlikely(&pins_steer_key.key) && longterm &&
 	       __pins_misplaced(pages, nr);
 }
 
@@ -319,7 +320,7 @@ static __always_inline bool pins_steer(struct pins_steer *steer, struct page **p
 				       struct folio **folios, unsigned long nr,
 				       long *ret)
 {
-	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key))
+	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key.key))
 		return false;
 	return __pins_steer(steer, pages, folios, nr, ret);
 }
@@ -367,7 +368,7 @@ struct pins_wait {
 DECLARE_STATIC_KEY_FALSE(pins_drain_key);
 
 /* On while some cgroup lets its tasks wait for that. */
-DECLARE_STATIC_KEY_FALSE(pins_wait_key);
+extern struct static_key_false_deferred pins_wait_key;
 
 struct pins_drain *pins_drain_begin(unsigned long start_pfn,
 				    unsigned long end_pfn, enum pins_drain_why why);
@@ -388,7 +389,7 @@ void __pins_folio_moved(struct folio *folio);
 static __always_inline bool pins_may_wait(void)
 {
 	return static_branch_unlikely(&pins_drain_key) &&
-	       static_branch_unlikely(&pins_wait_key);
+	       static_branch_unlikely(&pins_wait_key.key);
 }
 
 /**
