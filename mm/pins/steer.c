@@ -226,17 +226,17 @@ bool __pins_misplaced(struct page **pages, unsigned long nr)
 
 /*
  * Make a pageblock of the node unmovable. Return a page of it; the others are free.
- * With these flags, the page allocator compacts once if no block is free, and does
- * not reclaim.
+ * With flags as for a huge page of one node, the page allocator compacts once if no
+ * block is free, and neither reclaims nor wakes kswapd.
  */
 static struct folio *steer_claim_block(gfp_t gfp, int nid)
 {
 	unsigned long since = READ_ONCE(steer_no_block[nid]), i, flags;
 	struct page *page;
 
-	gfp |= __GFP_DIRECT_RECLAIM;
-	if (since && time_in_range(jiffies, since, since + PINS_STEER_DEFER))
-		gfp &= ~__GFP_RECLAIM;
+	gfp &= ~__GFP_RECLAIM;
+	if (!since || !time_in_range(jiffies, since, since + PINS_STEER_DEFER))
+		gfp |= __GFP_DIRECT_RECLAIM;
 	page = alloc_pages_node(nid, gfp, pageblock_order);
 	if (!page) {
 		/* A cpuset that excludes the node says nothing about it. */
