@@ -11,6 +11,7 @@
 
 #include <linux/atomic.h>
 #include <linux/jump_label.h>
+#include <linux/jump_label_ratelimit.h>
 #include <linux/list.h>
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
@@ -326,7 +327,7 @@ static inline void pins_folio_freed(struct folio *folio)
 #if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MIGRATION)
 
 /* On while some cgroup steers pins out of movable pageblocks. */
-DECLARE_STATIC_KEY_FALSE(pins_steer_key);
+extern struct static_key_false_deferred pins_steer_key;
 
 bool __pins_misplaced(struct page **pages, unsigned long nr);
 bool pins_stays(struct folio *folio);
@@ -348,7 +349,7 @@ bool __pins_steer(struct pins_steer *steer, struct page **pages,
 static __always_inline bool pins_misplaced(struct page **pages, unsigned long nr,
 					   bool longterm)
 {
-	return static_branch_unlikely(&pins_steer_key) && longterm &&
+	return static_branch_unlikely(&pins_steer_key.key) && longterm &&
 	       __pins_misplaced(pages, nr);
 }
 
@@ -369,7 +370,7 @@ static __always_inline bool pins_steer(struct pins_steer *steer, struct page **p
 				       struct folio **folios, unsigned long nr,
 				       long *ret)
 {
-	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key))
+	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key.key))
 		return false;
 	return __pins_steer(steer, pages, folios, nr, ret);
 }
@@ -422,7 +423,7 @@ struct pins_wait {
 #if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
 
 /* On while some cgroup lets its tasks wait for memory that is being emptied. */
-DECLARE_STATIC_KEY_TRUE(pins_wait_key);
+extern struct static_key_true_deferred pins_wait_key;
 
 /* The ranges that are */
 extern struct list_head pins_isolations;
@@ -460,7 +461,7 @@ static inline void pins_report_blocked(const struct pins_blocked *blocked)
  */
 static __always_inline bool pins_may_wait(void)
 {
-	return static_branch_likely(&pins_wait_key) &&
+	return static_branch_likely(&pins_wait_key.key) &&
 	       unlikely(!list_empty(&pins_isolations));
 }
 

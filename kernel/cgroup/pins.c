@@ -47,6 +47,7 @@
 
 #include <linux/atomic.h>
 #include <linux/cgroup.h>
+#include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
 #include <linux/limits.h>
 #include <linux/memcontrol.h>
@@ -157,11 +158,19 @@ DEFINE_STATIC_KEY_FALSE(pins_key);
 /* vm.pins_wait_max_us: for the root cgroup, and all that inherit from it */
 static unsigned int sysctl_pins_wait_max_us = 1000;
 
+/*
+ * To switch a static key patches kernel text and interrupts all CPUs. Whoever a
+ * cgroup is delegated to can write its files, so a key stays on for a while after
+ * its last user is gone. pins_key needs no such delay: the delegated cgroup itself
+ * keeps it on.
+ */
+#define KEY_LINGER	(10 * HZ)
+
 /* On while it is not 0, or that of some cgroup is not */
-DEFINE_STATIC_KEY_TRUE(pins_wait_key);
+DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, KEY_LINGER);
 
 /* On while some cgroup steers pins out of movable pageblocks */
-DEFINE_STATIC_KEY_FALSE(pins_steer_key);
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, KEY_LINGER);
 
 static struct pins_cgroup *css_pins(struct cgroup_subsys_state *css)
 {
@@ -179,10 +188,11 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 {
 	struct pins_cgroup *pins, *parent = NULL;
 
-	pins = kzalloc(sizeof(*pins), GFP_KERNEL);
+	/* Who makes a cgroup pays for it. */
+	pins = kzalloc(sizeof(*pins), GFP_KERNEL_ACCOUNT);
 	if (!pins)
 		return ERR_PTR(-ENOMEM);
-	pins->stat_cpu = alloc_percpu(struct pins_stat_cpu);
+	pins->stat_cpu = alloc_percpu_gfp(struct pins_stat_cpu, GFP_KERNEL_ACCOUNT);
 	if (!pins->stat_cpu) {
 		kfree(pins);
 		return ERR_PTR(-ENOMEM);
@@ -219,9 +229,9 @@ static void update_wait_key(unsigned int old, unsigned int new)
 	bool did = old && old != WAIT_INHERIT, does = new && new != WAIT_INHERIT;
 
 	if (does && !did)
-		static_branch_inc(&pins_wait_key);
+		static_branch_deferred_inc(&pins_wait_key);
 	if (did && !does)
-		static_branch_dec(&pins_wait_key);
+		static_branch_slow_dec_deferred(&pins_wait_key);
 }
 
 static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
@@ -236,9 +246,9 @@ static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
 {
 	mutex_lock(&policy_lock);
 	if (steers_blocks && !pins->steers_blocks)
-		static_branch_inc(&pins_steer_key);
+		static_branch_deferred_inc(&pins_steer_key);
 	if (!steers_blocks && pins->steers_blocks)
-		static_branch_dec(&pins_steer_key);
+		static_branch_slow_dec_deferred(&pins_steer_key);
 	WRITE_ONCE(pins->steers_blocks, steers_blocks);
 	mutex_unlock(&policy_lock);
 }

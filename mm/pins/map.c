@@ -20,6 +20,9 @@
  * folio is gone at the latest when its last pin is, and never before the last
  * long-term pin. Which of several cgroups an unpin belongs to it cannot tell;
  * it takes the most likely one, see pins_attribution(), and totals stay exact.
+ * Nor can it tell a short-term pin: while one is held, another cgroup's last
+ * unpin lowers nothing, and the unpin that ends it may then take the record of
+ * its own task's cgroup, though that has a long-term pin.
  *
  * Both do so under the lock of the leaf, and that is why it is a lock. An unpin
  * that reads a pin count, is overtaken by a pin which adds to the record as much

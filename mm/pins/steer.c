@@ -11,7 +11,10 @@
  * buffers of 4 kB, 5.6 MB, have been seen to cost 640 MB. So if pins.steer says
  * "block", folios smaller than a pageblock are moved out of movable pageblocks when
  * they are pinned, to where unmovable memory lies already. That takes one attempt,
- * and no error: what cannot be moved is pinned where it is.
+ * and no error: what cannot be moved is pinned where it is. And it must cost nobody
+ * else anything, since whoever is below a cgroup with "block" can cause it: other
+ * CPUs are not interrupted, nothing is reclaimed, and a node that has no block to
+ * give is not asked to compact again for a while.
  *
  * What is left where it is:
  *
@@ -29,6 +32,8 @@
  * Copyright (C) 2026 the pins authors
  */
 
+#include <linux/cpuset.h>
+#include <linux/jiffies.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/page-isolation.h>
@@ -44,6 +49,11 @@
 
 /* How long it waits for pins of one folio, and after how long not once more */
 #define PINS_STEER_WAIT		(1ULL * NSEC_PER_SEC)
+
+/* For how long a node is not compacted again that had no block to give */
+#define PINS_STEER_DEFER	HZ
+
+static unsigned long steer_no_block[MAX_NUMNODES];	/* when, in jiffies */
 
 /* The cgroup that would pay for the pins, as in charge.c */
 static struct pins_cgroup *steer_payer(struct mm_struct *mm)
@@ -222,14 +232,27 @@ bool __pins_misplaced(struct page **pages, unsigned long nr)
 	return false;
 }
 
-/* Make a pageblock of the node unmovable. Return a page of it; the others are free. */
+/*
+ * Make a pageblock of the node unmovable. Return a page of it; the others are free.
+ * With flags as for a huge page of one node, the page allocator compacts once if no
+ * block is free, and neither reclaims nor wakes kswapd.
+ */
 static struct folio *steer_claim_block(gfp_t gfp, int nid)
 {
-	struct page *page = alloc_pages_node(nid, gfp, pageblock_order);
-	unsigned long i, flags;
+	unsigned long since = READ_ONCE(steer_no_block[nid]), i, flags;
+	struct page *page;
 
-	if (!page)
+	gfp &= ~__GFP_RECLAIM;
+	if (!since || !time_in_range(jiffies, since, since + PINS_STEER_DEFER))
+		gfp |= __GFP_DIRECT_RECLAIM;
+	page = alloc_pages_node(nid, gfp, pageblock_order);
+	if (!page) {
+		/* A cpuset that excludes the node says nothing about it. */
+		if ((gfp & __GFP_DIRECT_RECLAIM) &&
+		    node_isset(nid, cpuset_current_mems_allowed))
+			WRITE_ONCE(steer_no_block[nid], jiffies);
 		return NULL;
+	}
 	/* What compaction has emptied is still what it was. */
 	spin_lock_irqsave(&page_zone(page)->lock, flags);
 	if (is_migrate_movable(get_pageblock_migratetype(page)))
@@ -250,8 +273,9 @@ static struct folio *steer_claim_block(gfp_t gfp, int nid)
  */
 static struct folio *steer_target(struct folio *src, unsigned long private)
 {
-	/* GUP has set PF_MEMALLOC_PIN. Nothing is killed for it, or waited for long. */
-	gfp_t gfp = GFP_USER | __GFP_NOWARN | __GFP_NORETRY | __GFP_THISNODE;
+	/* GUP has set PF_MEMALLOC_PIN. What reclaim frees is not of unmovable blocks. */
+	gfp_t gfp = (GFP_USER & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN |
+		    __GFP_NORETRY | __GFP_THISNODE;
 	nodemask_t *full = (nodemask_t *)private;
 	unsigned int order = folio_order(src);
 	int nid = folio_nid(src);
@@ -277,7 +301,7 @@ static struct folio *steer_target(struct folio *src, unsigned long private)
 static unsigned long steer_collect(struct pins_iter *it, struct list_head *list)
 {
 	unsigned long failed = 0;
-	int drained = 0;
+	bool drained = false;
 
 	while (it->pos < it->nr) {
 		struct pins_run run = pins_iter_run(it);
@@ -288,13 +312,14 @@ static unsigned long steer_collect(struct pins_iter *it, struct list_head *list)
 		pins_iter_resched(it, &run);
 		if (!steer_misplaced(folio))
 			continue;
-		/* As collect_longterm_unpinnable_folios() */
-		while (drained < 2 && folio_may_be_lru_cached(folio) &&
-		       folio_ref_count(folio) != folio_expected_ref_count(folio) + refs) {
-			if (!drained++)
-				lru_add_drain();
-			else
-				lru_add_drain_all();
+		/*
+		 * What another CPU has just put on its way to an LRU list stays:
+		 * to drain that interrupts it.
+		 */
+		if (!drained && folio_may_be_lru_cached(folio) &&
+		    folio_ref_count(folio) != folio_expected_ref_count(folio) + refs) {
+			lru_add_drain();
+			drained = true;
 		}
 		if (!isolate_folio_to_list(folio, list))
 			failed += run_nr_pages(&run);

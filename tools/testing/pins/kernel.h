@@ -405,9 +405,9 @@ void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp);
 })
 
 #define PERCPU_STRIDE	512
-#define alloc_percpu(type) \
+#define alloc_percpu_gfp(type, gfp) \
 	((type *)kzalloc(NR_TASKS * PERCPU_STRIDE + BUILD_BUG_ON_ZERO( \
-		sizeof(type) > PERCPU_STRIDE), GFP_KERNEL))
+		sizeof(type) > PERCPU_STRIDE), gfp))
 #define free_percpu(p)		kfree(p)
 #define per_cpu_ptr(p, n)	((typeof(p))((char *)(p) + (n) * PERCPU_STRIDE))
 #define this_cpu_add(var, n)						\
@@ -655,6 +655,15 @@ enum { pins_cgrp_id };
 #define static_branch_unlikely(key) READ_ONCE((key)->counter)
 #define static_branch_inc(key)	atomic_inc(key)
 #define static_branch_dec(key)	atomic_dec(key)
+
+struct static_key_false_deferred {
+	atomic_t key;
+};
+
+#define DEFINE_STATIC_KEY_DEFERRED_FALSE(name, linger) \
+	struct static_key_false_deferred name
+#define static_branch_deferred_inc(k) static_branch_inc(&(k)->key)
+#define static_branch_slow_dec_deferred(k) static_branch_dec(&(k)->key)
 
 extern bool tracing;
 

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -321,6 +322,48 @@ static void byte_in_each(void)
 	check_eq(pins_current(cg), NR * SZ_2M);
 	check_eq(uring_register(ring, IORING_UNREGISTER_BUFFERS, NULL, 0), 0);
 	check_eq(pins_current(cg), 0);
+}
+
+/* To ask for no huge page, when there is one, changes nothing. */
+static void advised_too_late(void)
+{
+	char *cg = enter_new("a");
+	struct mem m = mem_get(MEM_THP, SZ_2M);
+	struct pin p;
+
+	check(!madvise(m.addr, m.len, MADV_NOHUGEPAGE));
+	check_eq(pin_part(&p, SOURCE_URING, &m, 0, PAGE_SIZE), 0);
+	check_eq(pins_current(cg), SZ_2M);
+	check_eq(pins_stat(cg, "anon"), SZ_2M);
+	check_eq(pins_stat(cg, "pins") - pins_stat(cg, "unpins"), 1);
+	unpin(&p);
+	check_eq(pins_current(cg), 0);
+}
+
+/* To do so before does, and so does it to forbid them. */
+static void advised_in_time(void)
+{
+	char *cg = enter_new("a");
+	struct mem m = { .kind = &mem_kinds[MEM_ANON], .len = SZ_2M, .fd = -1 };
+	bool forbid;
+	struct pin p;
+
+	for (forbid = false;; forbid = true) {
+		m.addr = mem_reserve(SZ_2M, SZ_2M);
+		check(mmap(m.addr, m.len, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			   MAP_ANONYMOUS | MAP_FIXED, -1, 0) == m.addr);
+		check(!madvise(m.addr, m.len, MADV_HUGEPAGE));
+		if (forbid)
+			check(!prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+		else
+			check(!madvise(m.addr, m.len, MADV_NOHUGEPAGE));
+		memset(m.addr, 1, m.len);
+		check_eq(pin_part(&p, SOURCE_URING, &m, 0, PAGE_SIZE), 0);
+		check_eq(pins_current(cg), PAGE_SIZE);
+		unpin(&p);
+		if (forbid)
+			break;
+	}
 }
 
 /* The same page, so many times in a row. */
@@ -829,6 +872,35 @@ static void replaced_when_full(void)
 	check_eq(pins_current(cg), 0);
 }
 
+/* An update that is refused half way has replaced some, and says how many. */
+static void replaced_in_part(void)
+{
+	char *cg = enter_new("a");
+	struct mem m = mem_get(MEM_ANON, PAGES(16));
+	struct iovec old[3], new[3];
+	struct io_uring_rsrc_update2 update = { .data = (uintptr_t)new };
+	int ring = uring_setup(), i;
+
+	for (i = 0; i < 3; i++) {
+		old[i] = (struct iovec){ m.addr + PAGES(i), PAGES(1) };
+		new[i] = (struct iovec){ m.addr + PAGES(4 + 4 * i), PAGES(4) };
+	}
+	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, old, 3), 0);
+	set_max(cg, PAGES(3 + 4));
+	update.nr = 3;
+	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE, &update,
+				sizeof(update)), 1);
+	check_settles(cg, PAGES(4 + 1 + 1));
+	update.offset = 1;
+	update.nr = 2;
+	update.data = (uintptr_t)&new[1];
+	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE, &update,
+				sizeof(update)), -ENOMEM);
+	check_settles(cg, PAGES(4 + 1 + 1));
+	check_eq(uring_register(ring, IORING_UNREGISTER_BUFFERS, NULL, 0), 0);
+	check_eq(pins_current(cg), 0);
+}
+
 /* Any number of files may have reset the peak; each keeps its own. */
 static void many_peaks(void)
 {
@@ -1212,6 +1284,106 @@ static void map_is_paid_for(void)
 	check_eq(i, 0);
 }
 
+/* So is each cgroup that a tenant makes, with the statistics of each CPU. */
+static void cgroups_are_paid_for(void)
+{
+	/* Two counters of 8 bytes for each line of pins.stat */
+	enum { NR = 100, STAT = 2 * 8 * 18 };
+	char *cg = cg_make("a"), *me, *child, name[16];
+	long percpu, slab;
+	pid_t pid;
+	int i;
+
+	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
+	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
+		skip("no memory controller");
+	me = cg_make("a/me");
+	pid = test_fork();
+	if (!pid) {
+		enter(me);
+		sleep(3);
+		percpu = cg_read_key_long(cg, "memory.stat", "percpu ");
+		slab = cg_read_key_long(cg, "memory.stat", "slab ");
+		for (i = 0; i < NR; i++) {
+			snprintf(name, sizeof(name), "a/%d", i);
+			free(cg_make(name));
+		}
+		sleep(3);
+		check(cg_read_key_long(cg, "memory.stat", "percpu ") - percpu >=
+		      NR * STAT * sysconf(_SC_NPROCESSORS_ONLN));
+		check(cg_read_key_long(cg, "memory.stat", "slab ") - slab >= NR * 512);
+		_exit(0);
+	}
+	pid = reap(pid);
+	for (i = 0; i < NR; i++) {
+		snprintf(name, sizeof(name), "a/%d", i);
+		child = cg_name(pins_top, name);
+		cg_destroy(child);
+		free(child);
+	}
+	cg_destroy(me);
+	cg_destroy(cg);
+	cg_write(pins_top, "cgroup.subtree_control", "-memory");
+	cg_write(pins_root, "cgroup.subtree_control", "-memory");
+	check_eq(pid, 0);
+}
+
+/* How often CPUs have interrupted others to run something there */
+static long calls(void)
+{
+	char line[4096], *p, *end;
+	long nr, sum = -1;
+	FILE *f;
+
+	f = fopen("/proc/interrupts", "r");
+	check(f);
+	while (fgets(line, sizeof(line), f)) {
+		p = strchr(line, ':');
+		if (!p || !strstr(p, "Function call interrupts"))
+			continue;
+		for (sum = 0, p++; nr = strtol(p, &end, 10), end != p; p = end)
+			sum += nr;
+	}
+	fclose(f);
+	if (sum < 0)
+		skip("no function call interrupts are counted");
+	return sum;
+}
+
+/*
+ * A static key of the kernel tells whether any cgroup makes use of a file. To switch
+ * it patches the kernel, for which all CPUs are interrupted some times. Nobody who
+ * may write the file can have that done again and again.
+ */
+static void toggled(char *file, char *on, char *off)
+{
+	enum { NR = 200 };
+	char *cg = cg_make("a");
+	long before;
+	int i;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		skip("one CPU");
+	before = calls();
+	for (i = 0; i < NR; i++) {
+		check_eq(cg_write(cg, file, on), 0);
+		check_eq(cg_write(cg, file, off), 0);
+	}
+	i = calls() - before;
+	ksft_print_msg("%d calls\n", i);
+	check(i < NR);
+}
+
+static void steer_is_toggled(void)
+{
+	toggled("pins.steer", "block", "zone");
+}
+
+static void wait_max_is_toggled(void)
+{
+	toggled("pins.wait.max", "1000", "inherit");
+}
+
 /* One allocation of a request fails after the other. The memory is all there,
  * so that none is GUP's: the map needs leaves for small and for huge folios, and
  * room in a list of four owners for one more. Whatever fails, it is ENOMEM.
@@ -1286,6 +1458,10 @@ static const struct pins_test tests[] = {
 	  unpaid_while_stalled },
 	{ "I1 once: a byte in each of many huge pages is paid for as all of them",
 	  byte_in_each },
+	{ "I1 once: to advise against huge pages once they are there changes nothing",
+	  advised_too_late },
+	{ "I1 once: small pages are charged if it is done before, or forbidden",
+	  advised_in_time },
 	{ "I1 once: thousands of mappings that come and go hide no pin and feign none",
 	  mapped_and_unmapped },
 	{ "I1 once: the same page a thousand times in a request, and in thousands of buffers",
@@ -1316,6 +1492,8 @@ static const struct pins_test tests[] = {
 	  limit_jumps },
 	{ "I3 whole: a buffer replaced in a full cgroup stays",
 	  replaced_when_full },
+	{ "I3 whole: an update refused half way tells how many buffers it has replaced",
+	  replaced_in_part },
 	{ "pins.peak: hundreds of files reset it, each keeps its own",
 	  many_peaks },
 	{ "I3 whole: requests of no sense or size fail and leave nothing",
@@ -1333,6 +1511,10 @@ static const struct pins_test tests[] = {
 	{ "I3 whole: whichever allocation of a request fails, it is ENOMEM",
 	  short_of_memory },
 	{ "The memory of the map is paid for by who pins", map_is_paid_for },
+	{ "The memory of a cgroup is paid for by who makes it", cgroups_are_paid_for },
+	{ "pins.steer, written again and again, interrupts nobody", steer_is_toggled },
+	{ "pins.wait.max, written again and again, interrupts nobody",
+	  wait_max_is_toggled },
 };
 
 int main(void)

@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <linux/mempolicy.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,6 +451,83 @@ static void block_gives_up(void)
 	check_eq(pins_stat(cg, "steered_block"), 0);
 	read_end(reading, PAGE_SIZE);
 	unpin(&p);
+}
+
+static void on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		skip("no CPU %d", cpu);
+}
+
+/* How often this process has since had other CPUs drain what is on its way to the LRU */
+static int drains(bool begin)
+{
+	static const char event[] = TRACING "/events/workqueue/workqueue_queue_work";
+	char line[512], self[32];
+	FILE *f;
+	int nr = 0;
+
+	if (begin) {
+		/* To truncate it clears it. */
+		f = fopen(TRACING "/trace", "w");
+		if (!f || cg_write(event, "enable", "1"))
+			skip("no tracing");
+		fclose(f);
+		return 0;
+	}
+	check_eq(cg_write(event, "enable", "0"), 0);
+	snprintf(self, sizeof(self), "-%d ", getpid());
+	f = fopen(TRACING "/trace", "r");
+	check(f);
+	while (fgets(line, sizeof(line), f))
+		nr += strstr(line, self) && strstr(line, "lru_add_drain_per_cpu");
+	fclose(f);
+	return nr;
+}
+
+/*
+ * Pages that another CPU has just touched are on its list. They stay there, as is
+ * seen by that there is something to drain afterwards; unless something else had
+ * them drained, and then it is tried again.
+ */
+static void block_interrupts_nobody(void)
+{
+	enum { NR = 8, TRIES = 20 };
+	struct pin p[NR];
+	int i, j, seen = 0;
+	struct mem m;
+	char *cg;
+
+	cg = steering_cgroup("a", "block");
+	need_source(SOURCE_URING);
+	for (i = 0; i < TRIES && !seen; i++) {
+		m = mem_get(MEM_UNTOUCHED, PAGES(NR));
+		on_cpu(1);
+		memset(m.addr, 1, m.len);
+		on_cpu(0);
+		drains(true);
+		for (j = 0; j < NR; j++)
+			check_eq(pin_part(&p[j], SOURCE_URING, &m, PAGES(j),
+					  PAGE_SIZE), 0);
+		seen = drains(false);
+		/* To get it out of there, other CPUs are interrupted. */
+		if (pins_stat(cg, "steered_zone"))
+			skip("the memory was in CMA");
+		check_eq(seen, 0);
+		check_eq(pins_current(cg), m.len);
+		drains(true);
+		check_eq(cg_write(VM, "drop_caches", "1"), 0);
+		seen = drains(false);
+		for (j = 0; j < NR; j++)
+			unpin(&p[j]);
+	}
+	check(seen);
+	check(pins_stat(cg, "steer_failed"));
+	check_eq(pins_stat(cg, "steered_block") + pins_stat(cg, "steer_failed"), i * NR);
 }
 
 /* What is pinned, is pinned again where it is. */
@@ -921,6 +999,7 @@ static const struct pins_test tests[] = {
 	{ "block: a full memory cgroup is no obstacle", block_at_the_memory_limit },
 	{ "block: a huge page that is pinned in part stays", block_leaves_huge_pages },
 	{ "block: memory in use for I/O stays, and that is no error", block_gives_up },
+	{ "block: no other CPU is interrupted", block_interrupts_nobody },
 	{ "block: what is pinned is pinned again where it is", block_again },
 	{ "blame: each cgroup that blocks offlining, and the numbers add up", blame_offline },
 	{ "blame: not before offlining has failed", blame_in_the_end },
