@@ -95,7 +95,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	struct pins_fit *fit = walk->private;
 	struct page *page;
 	pte_t *start, *pte;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 
 	ptl = pmd_trans_huge_lock(pmd, walk->vma);
 	if (ptl) {
@@ -107,12 +107,12 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 		goto out;
 	}
 
-	start = pte = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
-	if (!pte) {
+	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	if (!start) {
 		walk->action = ACTION_AGAIN;
 		return 0;
 	}
-	for (; addr < end; addr += PAGE_SIZE, pte++) {
+	for (pte = start; addr < end; addr += PAGE_SIZE, pte++) {
 		pte_t entry = ptep_get(pte);
 
 		if (pte_present(entry)) {

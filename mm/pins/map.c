@@ -277,9 +277,6 @@ static __always_inline u64 *rec_next(struct rec_iter *it)
 	return it->list ? &it->list->rec[it->i] : NULL;
 }
 
-#define for_each_rec(rec, slot, it) \
-	for ((rec) = rec_first(slot, &(it)); (rec); (rec) = rec_next(&(it)))
-
 static void pins_look(struct work_struct *work);
 static DECLARE_DELAYED_WORK(pins_look_work, pins_look);
 
@@ -394,7 +391,7 @@ static void leaf_update(struct pins_leaf *leaf, unsigned long start,
 			struct folio *folio = pfn_folio(pfn);
 			bool movable = leaf_movable(leaf, folio);
 
-			for_each_rec(rec, &leaf->slot[i], it)
+			for (rec = rec_first(&leaf->slot[i], &it); rec; rec = rec_next(&it))
 				rec_set_movable(rec, folio, movable);
 		}
 		used = leaf->used;
@@ -680,7 +677,7 @@ static __always_inline u64 *slot_find(u64 *slot, u32 id)
 	struct rec_iter it;
 	u64 *rec;
 
-	for_each_rec(rec, slot, it)
+	for (rec = rec_first(slot, &it); rec; rec = rec_next(&it))
 		if (FIELD_GET(REC_ID, *rec) == id)
 			return rec;
 	return NULL;
@@ -736,14 +733,14 @@ static noinline void slot_fit_list(u64 *slot, struct folio *folio,
 	struct rec_iter it;
 	unsigned int pass;
 
-	for_each_rec(rec, slot, it)
+	for (rec = rec_first(slot, &it); rec; rec = rec_next(&it))
 		sum += FIELD_GET(REC_COUNT, *rec);
 	if (sum <= pins)
 		return;
 	excess = sum - pins;
 
 	for (pass = 0; pass < 2; pass++) {
-		for_each_rec(rec, slot, it) {
+		for (rec = rec_first(slot, &it); rec; rec = rec_next(&it)) {
 			bool own = FIELD_GET(REC_ID, *rec) == id;
 
 			if (!excess)
@@ -1411,7 +1408,7 @@ void pins_map_count(struct folio *folio, enum pins_stat_item item, long n)
 	leaf = xa_load(place.map, place.index);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		for_each_rec(rec, &leaf->slot[place.slot], it) {
+		for (rec = rec_first(&leaf->slot[place.slot], &it); rec; rec = rec_next(&it)) {
 			if (i++ == PINS_ENTRY_OWNERS)
 				break;
 			rec_count(*rec, item, n);
@@ -1437,7 +1434,8 @@ static bool entry_fill(struct pins_entry *entry, struct xarray *map,
 	leaf = xa_load(map, pos >> PINS_LEAF_SHIFT);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		for_each_rec(rec, &leaf->slot[pos % PINS_LEAF_SLOTS], it) {
+		rec = rec_first(&leaf->slot[pos % PINS_LEAF_SLOTS], &it);
+		for (; rec; rec = rec_next(&it)) {
 			if (!entry->nr) {
 				entry->nr_pages = folio_nr_pages(pfn_folio(pfn));
 				entry->nid = folio_nid(pfn_folio(pfn));

@@ -29,7 +29,7 @@ unsigned int peek_records(struct folio *folio, struct record *rec,
 	rcu_read_lock();
 	leaf = leaf_of(folio, &slot);
 	if (leaf) {
-		for_each_rec(r, &leaf->slot[slot], it) {
+		for (r = rec_first(&leaf->slot[slot], &it); r; r = rec_next(&it)) {
 			if (!*r || found++ >= nr)
 				continue;
 			*rec++ = (struct record){

@@ -1187,7 +1187,7 @@ static void throttled_beside(void)
 {
 	char *top = cg_make("a"), *slow = cg_make("a/slow"), *cg = cg_make("a/b");
 	struct mem m = mem_get(MEM_ANON, PAGES(1));
-	volatile atomic_int *done;
+	atomic_int *done;
 	struct pin p;
 	pid_t pid;
 	int i;

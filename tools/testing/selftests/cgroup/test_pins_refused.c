@@ -21,7 +21,7 @@
 
 #include "pins_util.h"
 
-static long refused(const char *cg, const char *file)
+static long refusals(const char *cg, const char *file)
 {
 	return cg_read_key_long(cg, file, "refused ");
 }
@@ -187,12 +187,12 @@ static void own_cgroup_counts(void)
 	set_max(top, PAGES(3));
 	for (i = 1; i <= 2; i++) {
 		check_eq(pin(&p, SOURCE_URING, &m), -ENOMEM);
-		check_eq(refused(cg, "pins.events"), i);
-		check_eq(refused(cg, "pins.events.local"), i);
+		check_eq(refusals(cg, "pins.events"), i);
+		check_eq(refusals(cg, "pins.events.local"), i);
 		check_eq(pins_events(cg), 0);
 		check_eq(pins_events(top), i);
-		check_eq(refused(top, "pins.events"), i);
-		check_eq(refused(top, "pins.events.local"), 0);
+		check_eq(refusals(top, "pins.events"), i);
+		check_eq(refusals(top, "pins.events.local"), 0);
 	}
 	snprintf(text, sizeof(text), "in \"%s\" to pin 16 kB more: pins.max of \"",
 		 cg + strlen(pins_root));
@@ -216,7 +216,7 @@ static void ring_restarts(void)
 		check_eq(close(p.fd), 0);
 	}
 	check_settles(cg, 0);
-	check_eq(refused(cg, "pins.events"), 0);
+	check_eq(refusals(cg, "pins.events"), 0);
 }
 
 static void process_restarts(int sig)
@@ -249,7 +249,7 @@ static void process_restarts(int sig)
 		close(ready.fd[1]);
 	}
 	check_settles(cg, 0);
-	check_eq(refused(cg, "pins.events"), 0);
+	check_eq(refusals(cg, "pins.events"), 0);
 }
 
 static void process_ends_and_restarts(void)
