@@ -100,11 +100,11 @@ bool pins_cgroup_foreign(struct pins_cgroup *pins, struct mem_cgroup *memcg);
 
 bool pins_cgroup_try_charge(struct pins_charge *charge, unsigned long nr_pages);
 void pins_cgroup_take_back(struct pins_charge *charge, unsigned long nr_pages);
-int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages);
+int pins_cgroup_claim(struct pins_charge *charge);
 void pins_cgroup_settle(struct pins_charge *charge);
-unsigned long pins_cgroup_room(struct pins_charge *charge);
+unsigned long pins_cgroup_room(struct pins_charge *charge, unsigned long *settled);
 unsigned long pins_cgroup_pinned(struct pins_cgroup *pins);
-bool pins_cgroup_releasing(struct pins_cgroup *limit);
+bool pins_cgroup_releasing(struct pins_cgroup *pins);
 void pins_cgroup_refused(struct pins_charge *charge);
 void pins_cgroup_account(struct pins_cgroup *pins,
 			 const struct pins_delta *delta);

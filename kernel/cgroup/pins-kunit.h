@@ -81,6 +81,7 @@ static void pins_test_final(struct kunit *test)
 	pins_cgroup_settle(&a);
 	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 5), &tree->leaf);
 	KUNIT_EXPECT_TRUE(test, b.final);
+	pins_cgroup_settle(&b);
 	pins_cgroup_uncharge(&tree->leaf, 6);
 }
 
@@ -91,7 +92,8 @@ static void pins_test_claim(struct kunit *test)
 	struct pins_charge a = { .pins = &tree->leaf, .limit = &tree->top };
 	struct pins_charge b = { .pins = &tree->child };
 
-	KUNIT_ASSERT_EQ(test, pins_cgroup_claim(&a, 8), 0);
+	a.needed = 4;
+	KUNIT_ASSERT_EQ(test, pins_cgroup_claim(&a), 0);
 	KUNIT_EXPECT_NULL(test, test_try_charge(&b, 2));
 	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 1), &tree->top);
 	KUNIT_EXPECT_FALSE(test, b.final);
@@ -122,6 +124,7 @@ static void pins_test_refusal(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&b, 1), &tree->top);
 	test_take_back(&a);
 	pins_cgroup_settle(&a);
+	pins_cgroup_settle(&b);
 	KUNIT_EXPECT_EQ(test, tree->top.watermark, 0);
 
 	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 7));
@@ -175,7 +178,7 @@ again:
 			   c->pins->top->counter.max;
 		test_take_back(&charge);
 		if (quarter < 4 && !charge.final) {
-			if (!pins_cgroup_claim(&charge, c->nr_pages))
+			if (!pins_cgroup_claim(&charge))
 				goto again;
 		}
 		c->refused += quarter < 4;

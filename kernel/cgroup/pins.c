@@ -107,13 +107,16 @@ struct pins_cgroup {
 	/* Pages that are kept free for a request which was refused because of those */
 	unsigned long			claimed;
 
+	/* How many requests of this very cgroup have been settled */
+	unsigned long			settled;
+
 	/* In @top. Held by that request: there is one at a time. */
 	struct mutex			claim_lock;
 
 	/* In @top. Where it waits until requests are settled */
 	wait_queue_head_t		settled_wait;
 
-	/* Pins that are just being released, see pins_release_begin(); with descendants */
+	/* Whether pins of it are just being released, see pins_release_begin() */
 	atomic_t			releasing;
 
 	/*
@@ -494,7 +497,40 @@ void pins_cgroup_take_back(struct pins_charge *charge, unsigned long nr_pages)
 	raw_spin_unlock(&top->charge_lock);
 }
 
-/* Has what was in the way of a claim been settled, or is there room beside it? */
+/* What a request still has charged belongs to others of its cgroup, or to nobody. */
+static void end_charge(struct pins_charge *charge)
+{
+	struct pins_cgroup *p;
+
+	lockdep_assert_held(&charge->pins->top->charge_lock);
+	for (p = charge->pins; p; p = limited_parent(p)) {
+		unsigned long usage;
+
+		p->unsettled -= charge->charged;
+		if (charge->claims)
+			p->claimed = 0;
+		usage = settled_usage(p);
+		if (usage > p->local_watermark) {
+			p->local_watermark = usage;
+			p->watermark = max(p->watermark, usage);
+		}
+	}
+	charge->charged = 0;
+	charge->claim = 0;
+	charge->pins->settled++;
+}
+
+/* Who waits looks again: a request has been charged, or has taken everything back. */
+static void wake_claim(struct pins_cgroup *top)
+{
+	if (wq_has_sleeper(&top->settled_wait))
+		wake_up(&top->settled_wait);
+}
+
+/*
+ * Are the requests gone because of which one was refused, or is there room beside them?
+ * As long as there is not, no other is charged.
+ */
 static bool claim_may_go(struct pins_charge *charge)
 {
 	struct pins_cgroup *p = charge->limit;
@@ -510,18 +546,24 @@ static bool claim_may_go(struct pins_charge *charge)
 /**
  * pins_cgroup_claim() - wait for the requests because of which one was refused
  * @charge: the request, which has taken everything back
- * @nr_pages: how many pages it needs at most
  *
- * From now on that many are kept free for it, so that others cannot come in between
- * for ever. Those who need them are refused, not for good, and come here as well.
+ * From now on as much as it needed so far is kept free for it, and as much again, so
+ * that others cannot come in between for ever. Those who need it are refused, not for
+ * good, and come here as well: one at a time.
  *
  * Context: process context, sleeps until other requests have been charged, or
- * refused. Not on account of those that did not compete with this one.
+ * refused.
  * Return: 0 to try again, or -EINTR for a task that is being killed.
  */
-int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages)
+int pins_cgroup_claim(struct pins_charge *charge)
 {
 	struct pins_cgroup *top = charge->pins->top, *p;
+
+	/* It is not in the way of the one that claims now. */
+	raw_spin_lock_irq(&top->charge_lock);
+	end_charge(charge);
+	raw_spin_unlock_irq(&top->charge_lock);
+	wake_claim(top);
 
 	if (!charge->claims) {
 		if (mutex_lock_killable(&top->claim_lock))
@@ -529,9 +571,11 @@ int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages)
 		charge->claims = true;
 	}
 	raw_spin_lock_irq(&top->charge_lock);
-	for (p = charge->pins; p; p = limited_parent(p))
-		p->claimed = nr_pages;
-	charge->claim = nr_pages;
+	charge->claim = min(2 * charge->needed, charge->limit->counter.max);
+	for (p = charge->pins; p; p = limited_parent(p)) {
+		charge->claim = min(charge->claim, p->counter.max);
+		p->claimed = charge->claim;
+	}
 	raw_spin_unlock_irq(&top->charge_lock);
 
 	return wait_event_killable(top->settled_wait, claim_may_go(charge)) ? -EINTR : 0;
@@ -539,7 +583,7 @@ int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages)
 
 /**
  * pins_cgroup_settle() - a request has been charged, or has taken everything back
- * @charge: the request
+ * @charge: the request, which may be charged anew
  *
  * Only now does it show in pins.current and pins.peak.
  *
@@ -547,35 +591,22 @@ int pins_cgroup_claim(struct pins_charge *charge, unsigned long nr_pages)
  */
 void pins_cgroup_settle(struct pins_charge *charge)
 {
-	struct pins_cgroup *top = charge->pins->top, *p;
+	struct pins_cgroup *top = charge->pins->top;
 
 	raw_spin_lock_irq(&top->charge_lock);
-	for (p = charge->pins; p; p = limited_parent(p)) {
-		unsigned long usage;
-
-		p->unsettled -= charge->charged;
-		if (charge->claims)
-			p->claimed = 0;
-		usage = settled_usage(p);
-		if (usage > p->local_watermark) {
-			p->local_watermark = usage;
-			p->watermark = max(p->watermark, usage);
-		}
-	}
+	end_charge(charge);
 	raw_spin_unlock_irq(&top->charge_lock);
 
-	charge->charged = 0;
-	charge->claim = 0;
 	if (charge->claims)
 		mutex_unlock(&top->claim_lock);
 	charge->claims = false;
-	if (wq_has_sleeper(&top->settled_wait))
-		wake_up(&top->settled_wait);
+	wake_claim(top);
 }
 
 /**
  * pins_cgroup_room() - how much a request could be charged
- * @charge: the request; @limit is set to the cgroup that allows least
+ * @charge: the request; its @limit is set to the cgroup that allows least
+ * @settled: how many requests of its cgroup have been settled, or NULL
  *
  * Other requests that are not settled are not taken into account: who needs more
  * than that will be refused.
@@ -583,7 +614,7 @@ void pins_cgroup_settle(struct pins_charge *charge)
  * Context: process context.
  * Return: the number of pages.
  */
-unsigned long pins_cgroup_room(struct pins_charge *charge)
+unsigned long pins_cgroup_room(struct pins_charge *charge, unsigned long *settled)
 {
 	struct pins_cgroup *top = charge->pins->top, *p;
 	unsigned long room = ULONG_MAX;
@@ -598,6 +629,8 @@ unsigned long pins_cgroup_room(struct pins_charge *charge)
 			charge->limit = p;
 		}
 	}
+	if (settled)
+		*settled = charge->pins->settled;
 	raw_spin_unlock_irq(&top->charge_lock);
 	return room;
 }
@@ -624,7 +657,7 @@ unsigned long pins_cgroup_pinned(struct pins_cgroup *pins)
  */
 struct pins_cgroup *pins_release_begin(u32 id)
 {
-	struct pins_cgroup *pins, *p;
+	struct pins_cgroup *pins;
 
 	if (!static_branch_unlikely(&pins_key))
 		return NULL;
@@ -633,8 +666,8 @@ struct pins_cgroup *pins_release_begin(u32 id)
 	if (pins && (!pins->css.parent || !css_tryget(&pins->css)))
 		pins = NULL;
 	rcu_read_unlock();
-	for (p = pins; p; p = limited_parent(p))
-		atomic_inc(&p->releasing);
+	if (pins)
+		atomic_inc(&pins->releasing);
 	return pins;
 }
 
@@ -646,22 +679,20 @@ struct pins_cgroup *pins_release_begin(u32 id)
  */
 void pins_release_end(struct pins_cgroup *pins)
 {
-	struct pins_cgroup *p;
-
 	if (!pins)
 		return;
-	for (p = pins; p; p = limited_parent(p))
-		atomic_dec(&p->releasing);
+	/* What has been uncharged is seen by those who see this. */
+	atomic_dec_return_release(&pins->releasing);
 	put_pins_cgroup(pins);
 }
 
 /**
- * pins_cgroup_releasing() - are pins below a limit just being released?
- * @limit: the cgroup
+ * pins_cgroup_releasing() - are pins of a cgroup just being released?
+ * @pins: the cgroup
  */
-bool pins_cgroup_releasing(struct pins_cgroup *limit)
+bool pins_cgroup_releasing(struct pins_cgroup *pins)
 {
-	return atomic_read(&limit->releasing);
+	return atomic_read_acquire(&pins->releasing);
 }
 
 /* Return: how often that has happened to it. Process context */

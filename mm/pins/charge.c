@@ -23,7 +23,6 @@
  */
 
 #include <linux/mm.h>
-#include <linux/page_counter.h>
 #include <linux/sched/signal.h>
 #include <linux/vmstat.h>
 
@@ -31,21 +30,6 @@
 #include <trace/events/pins.h>
 
 #include "internal.h"
-
-/* How many pages a request has at most */
-static unsigned long pins_total(struct pins_iter *it)
-{
-	unsigned long nr_pages = 0;
-	struct pins_run run;
-
-	for (it->pos = 0; it->pos < it->nr; it->pos += run.n) {
-		run = pins_iter_run(it);
-		if (pins_run_pinned(&run))
-			nr_pages += run_nr_pages(&run);
-		pins_iter_resched(it, &run);
-	}
-	return min(nr_pages, PAGE_COUNTER_MAX / 2);
-}
 
 /* Take back what was charged and recorded. */
 static void pins_take_back(struct pins_iter *it, struct pins_owner *owner)
@@ -78,7 +62,7 @@ static void pins_trace_refuse(struct pins_iter *it, struct pins_charge *charge)
  * @until: no longer than that, in jiffies; 0 at first
  *
  * What a task has closed may be torn down by a worker a little later. Who frees
- * memory and asks for as much shall get it.
+ * memory and asks for as much shall get it. Only pins of its own cgroup are waited for.
  *
  * Context: process context, sleeps.
  * Return: whether there is room now for what it was refused, so that it makes sense
@@ -88,17 +72,18 @@ bool pins_wait_released(struct pins_charge *charge, unsigned long *until)
 {
 	if (!*until)
 		*until = jiffies + PINS_RELEASE_PATIENCE;
-	while (pins_cgroup_releasing(charge->limit)) {
+	while (pins_cgroup_releasing(charge->pins)) {
 		if (time_after(jiffies, *until) || fatal_signal_pending(current))
 			return false;
 		schedule_timeout_killable(1);
-		if (pins_cgroup_room(charge) >= charge->needed)
+		if (pins_cgroup_room(charge, NULL) >= charge->needed)
 			return true;
 	}
-	return time_before(jiffies, *until) && pins_cgroup_room(charge) >= charge->needed;
+	return time_before(jiffies, *until) &&
+	       pins_cgroup_room(charge, NULL) >= charge->needed;
 }
 
-/* Charge the pins of a request to @pins, whose reference is consumed. */
+/* Charge the pins of a request to @pins, whose reference is consumed; or drop them. */
 static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 {
 	struct pins_owner owner = { .charge.pins = pins, .id = pins_cgroup_id(pins) };
@@ -117,22 +102,26 @@ static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 		if (err != -EDQUOT)
 			break;
 		if (!charge->final) {
-			err = pins_cgroup_claim(charge, pins_total(it));
+			err = pins_cgroup_claim(charge);
 			if (err)
 				break;
 		} else {
-			/* Nobody waits for what it now waits for. */
+			/* Nobody has to wait until it has waited. */
 			pins_cgroup_settle(charge);
 			if (!pins_wait_released(charge, &until))
 				break;
 		}
 	}
 	pins_map_done(&owner);
+	if (err == -EDQUOT && trace_pins_refuse_enabled())
+		pins_trace_refuse(it, charge);
 	pins_cgroup_settle(charge);
+	if (err && it->pages)
+		unpin_user_pages(it->pages, it->nr);
+	else if (err)
+		unpin_folios(it->folios, it->nr);
 
 	if (err == -EDQUOT) {
-		if (trace_pins_refuse_enabled())
-			pins_trace_refuse(it, charge);
 		pins_cgroup_refused(charge);
 		err = -ENOMEM;
 	}
@@ -150,10 +139,7 @@ long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr)
 	if (!pins)
 		return nr;
 	err = pins_charge(&it, pins);
-	if (!err)
-		return nr;
-	unpin_user_pages(pages, nr);
-	return err;
+	return err ?: nr;
 }
 
 long __pins_charge_folios(struct folio **folios, long nr)
@@ -166,10 +152,7 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	if (!pins)
 		return nr;
 	err = pins_charge(&it, pins);
-	if (!err)
-		return nr;
-	unpin_folios(folios, nr);
-	return err;
+	return err ?: nr;
 }
 
 static void pins_put(struct folio *folio, unsigned int refs)

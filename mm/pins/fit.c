@@ -23,8 +23,11 @@
  * Copyright (C) 2026 the pins authors
  */
 
+#include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
+#include <linux/mmu_context.h>
+#include <linux/pagemap.h>
 #include <linux/pagewalk.h>
 #include <linux/swapops.h>
 
@@ -85,7 +88,7 @@ static void fit_missing(struct pins_fit *fit, const struct mm_walk *walk,
 static void fit_present(struct pins_fit *fit, const struct mm_walk *walk,
 			struct page *page, unsigned long nr_pages)
 {
-	if (page ? !pins_map_holds(page_folio(page), fit->id) : fit_private(walk))
+	if (page ? !pins_map_may_hold(page_folio(page), fit->id) : fit_private(walk))
 		fit_missing(fit, walk, nr_pages);
 }
 
@@ -148,7 +151,15 @@ static int fit_vma(unsigned long addr, unsigned long end, struct mm_walk *walk)
 	fit->most_shared = max(fit->most_shared, fit->shared);
 	fit->shared = 0;
 	if (!(vma->vm_flags & (fit->writes ? VM_WRITE : VM_READ)) ||
-	    (vma->vm_flags & (VM_IO | VM_PFNMAP)))
+	    (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_SHADOW_STACK)) ||
+	    !arch_vma_access_permitted(vma, fit->writes, false,
+				       walk->mm != current->mm) ||
+	    vma_is_fsdax(vma))
+		return -EFAULT;
+	/* There is nothing behind the end of a file. */
+	if (vma->vm_file && !is_vm_hugetlb_page(vma) &&
+	    linear_page_index(vma, end - PAGE_SIZE) >=
+	    DIV_ROUND_UP_ULL(i_size_read(file_inode(vma->vm_file)), PAGE_SIZE))
 		return -EFAULT;
 	if (is_vm_hugetlb_page(vma)) {
 		fit->shared = (end - addr) / PAGE_SIZE;
@@ -191,7 +202,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 {
 	struct pins_fit fit = { .writes = gup_flags & FOLL_WRITE };
 	struct pins_charge *charge = &fit.charge;
-	unsigned long until = 0;
+	unsigned long until = 0, settled, now;
 	bool ret;
 
 	charge->pins = mm ? get_pins_cgroup_from_mm(mm) : get_pins_cgroup_from_current();
@@ -201,7 +212,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 
 	do {
 		ret = false;
-		fit.room = pins_cgroup_room(charge);
+		fit.room = pins_cgroup_room(charge, &settled);
 		if (likely(nr_pages <= fit.room) || (gup_flags & FOLL_FORCE))
 			break;
 		fit.pinned = pins_cgroup_pinned(charge->pins);
@@ -214,6 +225,9 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 		if (mm && !locked)
 			mmap_read_unlock(mm);
 		charge->needed = fit_needed(&fit);
+		/* What was released while it looked may have been pinned again. */
+		pins_cgroup_room(charge, &now);
+		ret &= now == settled;
 	} while (ret && pins_wait_released(charge, &until));
 
 	if (ret) {

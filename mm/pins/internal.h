@@ -170,6 +170,7 @@ bool pins_wait_released(struct pins_charge *charge, unsigned long *until);
 
 unsigned int pins_folio_pins(struct folio *folio);
 bool pins_map_holds(struct folio *folio, u32 id);
+bool pins_map_may_hold(struct folio *folio, u32 id);
 bool pins_map_recorded(struct folio *folio);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 long pins_map_remove(struct pins_iter *it, struct pins_owner *owner);

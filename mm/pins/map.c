@@ -141,6 +141,7 @@ struct pins_leaf {
 	raw_spinlock_t lock;
 	u8 used;		/* slots that are not 0 */
 	bool queued:1;		/* in pins_queued */
+	bool doubt:1;		/* an unpin has left records in place */
 	bool dead:1;		/* no longer in the map */
 	bool large:1;		/* in pins_large */
 	bool movable:1;		/* in a movable pageblock; unless @large */
@@ -287,7 +288,7 @@ static LLIST_HEAD(pins_queued);
 static void __leaf_queue(struct pins_leaf *leaf)
 {
 	if (llist_add(&leaf->node, &pins_queued))
-		mod_delayed_work(system_wq, &pins_look_work, PINS_LOOK_SOON);
+		mod_delayed_work(system_unbound_wq, &pins_look_work, PINS_LOOK_SOON);
 }
 
 /* Have the worker look at a leaf soon: it is empty, or what it says may be outdated. */
@@ -298,6 +299,13 @@ static __always_inline void leaf_queue(struct pins_leaf *leaf)
 		return;
 	leaf->queued = true;
 	__leaf_queue(leaf);
+}
+
+/* An unpin has left a record in place, see "Pin counts". */
+static __always_inline void leaf_doubt(struct pins_leaf *leaf)
+{
+	leaf->doubt = true;
+	leaf_queue(leaf);
 }
 
 /*
@@ -869,6 +877,7 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 		bool alone = *rec & REC_LIST;
 		bool new = !(seen & BIT(slot)) && !slot_find(rec, owner->id);
 
+
 		/* Others have pinned it, so that it may need the spare: there is one. */
 		if (unlikely(new && *rec)) {
 			if (!i && !owner->spare)
@@ -1073,7 +1082,7 @@ static void leaf_fit(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
 	if (!*slot)
 		leaf_put(leaf, folio, 1);
 	else if (!large)
-		leaf_queue(leaf); /* see "Pin counts" */
+		leaf_doubt(leaf);
 }
 
 /*
@@ -1164,27 +1173,15 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 	rcu_read_unlock();
 }
 
-/*
- * Look at a leaf: take it out of the map if it is empty, else have the records of its
- * small folios fit their pins. Return whether there are any, to be looked at again.
- */
-static bool leaf_look(struct pins_leaf *leaf)
+/* Take an empty leaf out of the map. It is in no list. */
+static void leaf_free(struct pins_leaf *leaf)
 {
 	struct xarray *map = leaf->large ? &pins_large : &pins_small;
-	struct pins_batch batch = {};
-	bool again = false, dead;
-	unsigned int i;
+	bool dead;
 
 	xa_lock(map);
 	raw_spin_lock_irq(&leaf->lock);
-	/* Was it queued anew, after it had been looked at? That has its own turn. */
-	if (leaf->queued && leaf->looks) {
-		raw_spin_unlock_irq(&leaf->lock);
-		xa_unlock(map);
-		return false;
-	}
-	leaf->queued = false;
-	dead = !leaf->used;
+	dead = !leaf->used && !leaf->queued;
 	if (dead) {
 		/* Who finds it dead does not find it again. */
 		leaf->dead = true;
@@ -1192,26 +1189,56 @@ static bool leaf_look(struct pins_leaf *leaf)
 	}
 	raw_spin_unlock_irq(&leaf->lock);
 	xa_unlock(map);
-	if (dead) {
+	if (dead)
 		kfree_rcu(leaf, rcu);
+}
+
+/*
+ * Look at a leaf: free it if it is empty, else have the records of its small folios
+ * fit their pins, if there is doubt. Return whether it is to be looked at again.
+ */
+static bool leaf_look(struct pins_leaf *leaf)
+{
+	struct pins_batch batch = {};
+	bool again = false, queued, used, doubt;
+	unsigned int i;
+
+	raw_spin_lock_irq(&leaf->lock);
+	/* Was it queued anew, after it had been looked at? That has its own turn. */
+	queued = leaf->queued && leaf->looks;
+	if (!queued)
+		leaf->queued = false;
+	used = leaf->used;
+	doubt = leaf->doubt;
+	leaf->doubt = false;
+	raw_spin_unlock_irq(&leaf->lock);
+	if (queued)
+		return false;
+	if (!used) {
+		leaf_free(leaf);
 		return false;
 	}
+	if (!doubt)
+		return false;
 
 	/* A slot at a time: a list may be as long as many folios. */
-	for (i = 0; i < PINS_LEAF_SLOTS && !leaf->large; i++) {
+	for (i = 0; i < PINS_LEAF_SLOTS; i++) {
 		unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) + i;
 		u64 *slot = &leaf->slot[i];
 
+		if (!READ_ONCE(*slot))
+			continue;
 		rcu_read_lock();
 		raw_spin_lock_irq(&leaf->lock);
 		if (*slot && !folio_test_large(pfn_folio(pfn))) {
 			slot_fit(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
 				 &batch);
-			if (*slot)
-				again = true;
-			else
+			if (!*slot)
 				leaf_put(leaf, pfn_folio(pfn), 1);
+			else
+				again = true;
 		}
+		leaf->doubt |= again;
 		batch_uncharge(&batch);
 		raw_spin_unlock_irq(&leaf->lock);
 		batch_settle(&batch);
@@ -1264,8 +1291,8 @@ static void pins_look(struct work_struct *work)
 	}
 	/* Unless something was queued meanwhile, and it is to come sooner */
 	if (any)
-		schedule_delayed_work(&pins_look_work,
-				      max((long)(next_due - jiffies), 1L));
+		queue_delayed_work(system_unbound_wq, &pins_look_work,
+				   max((long)(next_due - jiffies), 1L));
 }
 
 /* The first folio in a map, from a page frame on, that has records; or ULONG_MAX */
@@ -1362,6 +1389,28 @@ bool pins_map_holds(struct folio *folio, u32 id)
 	}
 	rcu_read_unlock();
 	return ret;
+}
+
+/**
+ * pins_map_may_hold() - the same, but without looking through a list
+ * @folio: the folio
+ * @id: the cgroup
+ *
+ * Context: any.
+ */
+bool pins_map_may_hold(struct folio *folio, u32 id)
+{
+	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_place place = pins_place(&run);
+	struct pins_leaf *leaf;
+	u64 slot = 0;
+
+	rcu_read_lock();
+	leaf = xa_load(place.map, place.index);
+	if (leaf)
+		slot = READ_ONCE(leaf->slot[place.slot]);
+	rcu_read_unlock();
+	return (slot & REC_LIST) || FIELD_GET(REC_ID, slot) == id;
 }
 
 /**

@@ -43,8 +43,9 @@ DEFINE_EVENT(pins_folio, pins_uncharge,
 );
 
 /*
- * A request was refused: by whose limit, its first folio, and how many bytes of
- * memory new to the cgroup it asked for.
+ * A request was refused: by whose limit, its first folio, or 0 if it had not pinned
+ * anything yet, and how many bytes of memory new to the cgroup it asked for, as far as it
+ * was looked at.
  */
 TRACE_EVENT(pins_refuse,
 

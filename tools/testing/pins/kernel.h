@@ -205,6 +205,9 @@ static inline s64 atomic64_read(const atomic64_t *v)
 				    __ATOMIC_RELAXED);			\
 })
 
+#define atomic_dec_return_release(v) atomic_add_return(-1, v)
+#define atomic_read_acquire(v)	atomic_read(v)
+
 #undef set_bit
 #define set_bit(nr, map)						\
 	__atomic_fetch_or((map) + BIT_WORD(nr), BIT_MASK(nr), __ATOMIC_SEQ_CST)
@@ -340,17 +343,43 @@ static inline int mutex_lock_killable(struct mutex *lock)
 #define mutex_unlock(lock)	__spin_unlock((spinlock_t *)(lock))
 #define DEFINE_MUTEX(name)	struct mutex name
 
-/* Whatever is waited for is changed with a lock that is released then. */
-typedef struct { int unused; } wait_queue_head_t;
+typedef struct {
+	int waiters;
+	unsigned long woken;
+} wait_queue_head_t;
 
-#define init_waitqueue_head(wq)	(void)(wq)
-#define wq_has_sleeper(wq)	false
-#define wake_up(wq)		(void)(wq)
+#define init_waitqueue_head(wq)	memset(wq, 0, sizeof(wait_queue_head_t))
+
+static inline bool wq_has_sleeper(wait_queue_head_t *wq)
+{
+	smp_mb();
+	return READ_ONCE(wq->waiters);
+}
+
+static inline void wake_up(wait_queue_head_t *wq)
+{
+	__atomic_fetch_add(&wq->woken, 1, __ATOMIC_SEQ_CST);
+	step_released();
+}
+
+/* Who is not woken does not look again. */
 #define wait_event_killable(wq, cond)					\
 ({									\
+	wait_queue_head_t *__wq = &(wq);				\
+	unsigned long __woken;						\
+									\
 	might_sleep();							\
-	while (!(cond) && !fatal_signal_pending(current))		\
-		step_blocked();						\
+	__atomic_fetch_add(&__wq->waiters, 1, __ATOMIC_SEQ_CST);	\
+	for (;;) {							\
+		__woken = READ_ONCE(__wq->woken);			\
+		smp_mb();						\
+		if ((cond) || fatal_signal_pending(current))		\
+			break;						\
+		while (READ_ONCE(__wq->woken) == __woken &&		\
+		       !fatal_signal_pending(current))			\
+			step_blocked();					\
+	}								\
+	__atomic_fetch_sub(&__wq->waiters, 1, __ATOMIC_SEQ_CST);	\
 	fatal_signal_pending(current) ? -EINTR : 0;			\
 })
 
@@ -442,6 +471,7 @@ struct irq_work {
 #define schedule_delayed_work(dwork, delay) \
 	((void)(delay), WRITE_ONCE((dwork)->work.pending, 1))
 #define mod_delayed_work(wq, dwork, delay) schedule_delayed_work(dwork, delay)
+#define queue_delayed_work(wq, dwork, delay) schedule_delayed_work(dwork, delay)
 
 /* Folios. No struct page is larger than a real one. */
 #define FOLIO_FIELDS							\
@@ -471,6 +501,7 @@ enum { PG_anon = 1, PG_swapbacked = 2, PG_hugetlb = 4, PG_device = 8 };
 #endif
 #define NR_NODES	2
 #define GUP_PIN_COUNTING_BIAS 1024
+#define FOLL_LONGTERM	0x100
 #define NR_FOLL_PIN_RELEASED 0
 
 extern struct page mem_map[MEM_PAGES + 1];	/* the last is the zero page */
@@ -660,6 +691,7 @@ struct static_key_false_deferred {
 	atomic_t key;
 };
 
+#define DEFINE_STATIC_KEY_DEFERRED_TRUE DEFINE_STATIC_KEY_DEFERRED_FALSE
 #define DEFINE_STATIC_KEY_DEFERRED_FALSE(name, linger) \
 	struct static_key_false_deferred name
 #define static_branch_deferred_inc(k) static_branch_inc(&(k)->key)
