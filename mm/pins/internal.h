@@ -42,11 +42,13 @@ void pins_batch_flush(struct pins_batch *batch);
  * @folio: the folio
  * @n: how many pins of it they are
  * @large: whether it is large
+ * @slot: of its leaf in the pin map, once that was looked up
  */
 struct pins_run {
 	struct folio *folio;
 	unsigned int n;
 	bool large;
+	u8 slot;
 };
 
 static __always_inline unsigned long run_nr_pages(const struct pins_run *run)

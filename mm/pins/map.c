@@ -872,11 +872,9 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		unsigned int slot = pins_place(&run[i]).slot;
-		u64 *rec = &leaf->slot[slot];
+		u64 *rec = &leaf->slot[run[i].slot];
 		bool alone = *rec & REC_LIST;
-		bool new = !(seen & BIT(slot)) && !slot_find(rec, owner->id);
-
+		bool new = !(seen & BIT(run[i].slot)) && !slot_find(rec, owner->id);
 
 		/* Others have pinned it, so that it may need the spare: there is one. */
 		if (unlikely(new && *rec)) {
@@ -889,7 +887,7 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 			break;
 		if (new)
 			nr_pages += run_nr_pages(&run[i]);
-		seen |= BIT(slot);
+		seen |= BIT(run[i].slot);
 		if (unlikely(alone)) {
 			i++;
 			break;
@@ -898,6 +896,47 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 	if (nr_pages && !owner_charge(owner, nr_pages))
 		return -EDQUOT;
 	return i;
+}
+
+/*
+ * The short way for most pages in the world: small, anonymous, and with nobody's pins.
+ * Stops where one takes longer. Return: how many are done; or -EDQUOT
+ */
+static __always_inline int leaf_add_anon(struct pins_leaf *leaf,
+					 const struct pins_run *run, unsigned int nr_runs,
+					 struct pins_owner *owner)
+{
+	u64 rec = rec_make(owner, 1, PINS_ANON, leaf->movable);
+	unsigned int nr, i;
+	u32 seen = 0;
+
+	for (nr = 0; nr < nr_runs; nr++) {
+		struct folio *folio = run[nr].folio;
+		u32 bit = BIT(run[nr].slot);
+
+		if (unlikely(leaf->slot[run[nr].slot]) || unlikely(seen & bit) ||
+		    unlikely(run[nr].large) || !folio_test_anon(folio) ||
+		    unlikely(READ_ONCE(folio->memcg_data) != owner->memcg_data))
+			break;
+		seen |= bit;
+	}
+	if (!nr)
+		return 0;
+	if (unlikely(!owner_charge(owner, nr)))
+		return -EDQUOT;
+	for (i = 0; i < nr; i++)
+		leaf->slot[run[i].slot] = rec;
+
+	leaf_get(leaf, run[0].folio, nr);
+	owner->delta.stat[PINS_ANON] += nr;
+	if (owner->foreign)
+		owner->delta.stat[PINS_FOREIGN] += nr;
+	if (leaf->movable)
+		owner->delta.stat[PINS_MOVABLE_BLOCK] += nr;
+	if (trace_pins_charge_enabled())
+		for (i = 0; i < nr; i++)
+			trace_charge(owner, run[i].folio);
+	return nr;
 }
 
 /*
@@ -918,10 +957,13 @@ static int leaf_add(struct pins_place *place, const struct pins_run *run,
 		if (likely(leaf)) {
 			raw_spin_lock_irqsave(&leaf->lock, flags);
 			if (likely(!leaf->dead))
+				ret = leaf_add_anon(leaf, run, nr, owner);
+			if (!ret) {
 				ret = leaf_charge(leaf, run, nr, owner);
-			for (i = 0; i < ret; i++)
-				slot_add(leaf, &leaf->slot[pins_place(&run[i]).slot],
-					 &run[i], owner, batch);
+				for (i = 0; i < ret; i++)
+					slot_add(leaf, &leaf->slot[run[i].slot],
+						 &run[i], owner, batch);
+			}
 			batch_uncharge(batch);
 			raw_spin_unlock_irqrestore(&leaf->lock, flags);
 		}
@@ -968,6 +1010,7 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 		struct pins_iter ahead = *it;
 		struct pins_place place;
 		unsigned int nr, i, end;
+		unsigned long pos;
 
 		run[0] = pins_iter_run(&ahead);
 		if (!pins_run_pinned(&run[0])) {
@@ -975,6 +1018,7 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 			continue;
 		}
 		place = pins_place(&run[0]);
+		run[0].slot = place.slot;
 		for (nr = 1; nr < PINS_BATCH; nr++) {
 			ahead.pos += run[nr - 1].n;
 			if (ahead.pos == ahead.nr)
@@ -982,17 +1026,18 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 			run[nr] = pins_iter_run(&ahead);
 			if (!pins_run_pinned(&run[nr]) || !place_next(&place, &run[nr]))
 				break;
+			run[nr].slot = place.slot;
 		}
 
+		pos = it->pos;
 		for (i = 0; i < nr; ) {
 			ret = leaf_add(&place, run + i, nr - i, owner, &batch);
 			if (ret < 0)
 				break;
-			for (end = i + ret; i < end; i++) {
-				owner->delta.stat[PINS_PINS] += run[i].n;
+			for (end = i + ret; i < end; i++)
 				it->pos += run[i].n;
-			}
 		}
+		owner->delta.stat[PINS_PINS] += it->pos - pos;
 		cond_resched();
 	}
 
