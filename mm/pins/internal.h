@@ -154,7 +154,8 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
  * @memcg_data: of the folio last looked at. Only ever compared: the memory cgroup
  *	that it is about may be gone.
  * @foreign: whether its memory is foreign to the cgroup
- * @spare: a piece of list for a folio that others have pinned, or NULL
+ * @spare: pieces of list for folios that others have pinned
+ * @nr_spare: how many there are
  */
 struct pins_owner {
 	struct pins_charge charge;
@@ -162,7 +163,8 @@ struct pins_owner {
 	struct pins_delta delta;
 	unsigned long memcg_data;
 	bool foreign;
-	struct pins_list *spare;
+	struct pins_list *spare[16];
+	unsigned int nr_spare;
 };
 
 /* How long a request waits for pins that are just being released */

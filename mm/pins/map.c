@@ -793,8 +793,7 @@ static void slot_append(u64 *slot, u64 rec, struct pins_owner *owner)
 	while (list && list->next)
 		list = list->next;
 	if (!list || list->nr == ARRAY_SIZE(list->rec)) {
-		more = owner->spare;
-		owner->spare = NULL;
+		more = owner->spare[--owner->nr_spare];
 		more->next = NULL;
 		more->nr = 0;
 		if (list) {
@@ -867,32 +866,35 @@ static __always_inline bool owner_charge(struct pins_owner *owner,
 static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins_run *run,
 				       unsigned int nr, struct pins_owner *owner)
 {
+	unsigned int spares = owner->nr_spare;
 	unsigned long nr_pages = 0;
 	u32 seen = 0;
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
 		u64 *rec = &leaf->slot[run[i].slot];
-		bool alone = *rec & REC_LIST;
+		bool list = *rec & REC_LIST;
 		bool new = !(seen & BIT(run[i].slot)) && !slot_find(rec, owner->id);
 
-		/* Others have pinned it, so that it may need the spare: there is one. */
-		if (unlikely(new && *rec)) {
-			if (!i && !owner->spare)
-				return -ENOSPC;
-			alone = true;
-		}
 		/* A list may be as long as many folios: it has a turn of its own. */
-		if (unlikely(alone) && i)
+		if (unlikely(list) && i)
 			break;
+		/* Others have pinned it, so that it may need a piece of list. */
+		if (unlikely(new && *rec)) {
+			if (!spares)
+				break;
+			spares--;
+		}
 		if (new)
 			nr_pages += run_nr_pages(&run[i]);
 		seen |= BIT(run[i].slot);
-		if (unlikely(alone)) {
+		if (unlikely(list)) {
 			i++;
 			break;
 		}
 	}
+	if (!i)
+		return -ENOSPC;
 	if (nr_pages && !owner_charge(owner, nr_pages))
 		return -EDQUOT;
 	return i;
@@ -975,8 +977,14 @@ static int leaf_add(struct pins_place *place, const struct pins_run *run,
 		if (ret == -ENOENT) {
 			err = leaf_create(place);
 		} else if (ret == -ENOSPC) {
-			owner->spare = kmem_cache_alloc(pins_list_cache, GFP_KERNEL);
-			err = owner->spare ? 0 : -ENOMEM;
+			unsigned int more = min(nr, ARRAY_SIZE(owner->spare));
+
+			err = -ENOMEM;
+			if (kmem_cache_alloc_bulk(pins_list_cache, GFP_KERNEL, more,
+						  (void **)owner->spare)) {
+				owner->nr_spare = more;
+				err = 0;
+			}
 		} else {
 			return ret;
 		}
@@ -1051,8 +1059,9 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
  */
 void pins_map_done(struct pins_owner *owner)
 {
-	if (owner->spare)
-		kmem_cache_free(pins_list_cache, owner->spare);
+	if (owner->nr_spare)
+		kmem_cache_free_bulk(pins_list_cache, owner->nr_spare,
+				     (void **)owner->spare);
 }
 
 /**

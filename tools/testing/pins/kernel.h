@@ -424,6 +424,28 @@ void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp);
 #define kmem_cache_zalloc(cache, gfp) kmem_cache_alloc(cache, (gfp) | __GFP_ZERO)
 #define kmem_cache_alloc_lru(cache, lru, gfp) kmem_cache_alloc(cache, gfp)
 #define kmem_cache_free(cache, p) kfree(p)
+
+static inline void kmem_cache_free_bulk(struct kmem_cache *cache, size_t nr, void **p)
+{
+	while (nr)
+		kfree(p[--nr]);
+}
+
+static inline int kmem_cache_alloc_bulk(struct kmem_cache *cache, gfp_t gfp, size_t nr,
+					void **p)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++) {
+		p[i] = kmem_cache_alloc(cache, gfp);
+		if (!p[i]) {
+			kmem_cache_free_bulk(cache, i, p);
+			return 0;
+		}
+	}
+	return nr;
+}
+
 #define gfpflags_allow_blocking(gfp) (!!((gfp) & __GFP_DIRECT_RECLAIM))
 #define SLAB_PANIC	0
 #define SLAB_ACCOUNT	0

@@ -1160,9 +1160,11 @@ static void crowd_on_one_page(void)
 		check_eq(pin(&p, SOURCE_URING, &m), 0);
 		check_eq(pins_current(victim), m.len);
 		sleep(3);	/* until it shows */
-		/* Twice as much for all else */
+		/* A debug kernel takes several times as much. Lists as long as the
+		 * longest would be 4 kB each.
+		 */
 		check(cg_read_key_long(victim, "memory.stat", "slab ") - slab <
-		      2 * pages * PIECE);
+		      8 * pages * PIECE);
 		unpin(&p);
 		check_eq(pins_current(victim), 0);
 		_exit(0);

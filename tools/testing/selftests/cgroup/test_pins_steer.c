@@ -573,7 +573,10 @@ static void interrupted(int sig)
 /* A child tries to empty the range, and is interrupted when it does not get on. */
 static void take_in_vain(const struct range *r, int ms)
 {
-	struct itimerval soon = { .it_value.tv_usec = ms * 1000 };
+	/* Again and again: the first may come before the attempt has begun. */
+	struct itimerval soon = {
+		.it_value.tv_usec = ms * 1000, .it_interval.tv_usec = ms * 1000,
+	};
 	struct sigaction sa = { .sa_handler = interrupted };
 	pid_t pid = test_fork();
 
