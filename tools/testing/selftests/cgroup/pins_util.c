@@ -31,7 +31,7 @@
 
 /* How long work in the background may take: only so that a test ends */
 #define PATIENCE_MS	5000
-#define HANG_S		240
+#define HANG_S		480
 
 char pins_root[PATH_MAX], pins_top[PATH_MAX];
 
