@@ -102,6 +102,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 
 	ptl = pmd_trans_huge_lock(pmd, walk->vma);
 	if (ptl) {
+		__acquire(ptl);	/* sparse does not know */
 		if (pmd_present(*pmd)) {
 			page = vm_normal_page_pmd(walk->vma, addr, *pmd);
 			fit_present(fit, walk, page, (end - addr) / PAGE_SIZE);
@@ -115,6 +116,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 		walk->action = ACTION_AGAIN;
 		return 0;
 	}
+	__acquire(ptl);
 	for (pte = start; addr < end; addr += PAGE_SIZE, pte++) {
 		pte_t entry = ptep_get(pte);
 
