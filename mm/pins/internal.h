@@ -13,6 +13,8 @@
 #include <linux/pins.h>
 #include <linux/pins_cgroup.h>
 
+struct pins_list;
+
 /**
  * struct pins_batch - pins of one sort and cgroup that were released
  * @key: what their records have in common, 0 when there are none
@@ -21,6 +23,7 @@
  * @pins: the cgroup, once there are such pages
  * @unpins: how many pins
  * @charge: set if they are taken back from a request that is being charged
+ * @unused: pieces of lists to free once the leaf is unlocked
  */
 struct pins_batch {
 	u64 key;
@@ -29,6 +32,7 @@ struct pins_batch {
 	struct pins_cgroup *pins;
 	unsigned long unpins;
 	struct pins_charge *charge;
+	struct pins_list *unused;
 };
 
 void pins_batch_uncharge(struct pins_batch *batch);

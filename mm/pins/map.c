@@ -66,7 +66,7 @@
  * pages cost 0.0004%.
  *
  * A slot holds the one record that nearly all folios have, or points to a list, of
- * 64 bytes for each five records. Both are allocated when a pin needs them, one at
+ * 64 bytes for each six records. Both are allocated when a pin needs them, one at
  * a time, and never while unpinning, which happens in any context. Leaves that
  * have become empty are freed later, by a worker, since users tend to come back.
  *
@@ -129,12 +129,9 @@ static_assert(PINS_LEAF_SHIFT <= PINS_LARGE_ORDER);
 
 /* Records of a folio that several cgroups have pinned, the oldest first. */
 struct pins_list {
-	union {
-		struct rcu_head rcu;
-		struct pins_list *next;		/* only if this one is full */
-	};
+	struct pins_list *next;		/* only if this one is full */
 	unsigned long nr;
-	u64 rec[5];
+	u64 rec[6];
 };
 
 struct pins_leaf {
@@ -143,8 +140,8 @@ struct pins_leaf {
 	bool queued:1;		/* in pins_queued */
 	bool doubt:1;		/* an unpin has left records in place */
 	bool dead:1;		/* no longer in the map */
-	bool large:1;		/* in pins_large */
 	bool movable:1;		/* in a movable pageblock; unless @large */
+	bool large;		/* in pins_large; read without the lock */
 	u8 looks;		/* how often it was looked at; the worker's */
 	unsigned long index;
 	struct llist_node node;	/* in pins_queued */
@@ -250,6 +247,12 @@ static struct pins_list *slot_list(u64 slot)
 	if (!(slot & REC_LIST))
 		return NULL;
 	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
+}
+
+/* A list of several pieces may be as long as many folios: it has a turn of its own. */
+static __always_inline bool slot_long(u64 slot)
+{
+	return unlikely(slot & REC_LIST) && slot_list(slot)->next;
 }
 
 /* Walks the records in a slot. */
@@ -597,15 +600,27 @@ static __always_inline void batch_uncharge(struct pins_batch *batch)
 		pins_batch_uncharge(batch);
 }
 
+static noinline void batch_free(struct pins_batch *batch)
+{
+	struct pins_list *list;
+
+	while ((list = batch->unused)) {
+		batch->unused = list->next;
+		kmem_cache_free(pins_list_cache, list);
+	}
+}
+
 /*
- * To be called before the RCU section ends. A record that has pins left does
- * not keep its cgroup once the leaf is unlocked, so that a batch which has not
- * uncharged anything would be left with a number that may mean nothing.
+ * To be called when the leaf has been unlocked, before the RCU section ends. A record
+ * that has pins left does not keep its cgroup from then on, so that a batch which has
+ * not uncharged anything would be left with a number that may mean nothing.
  */
 static __always_inline void batch_settle(struct pins_batch *batch)
 {
 	if (batch->key && !batch->pins)
 		pins_batch_flush(batch);
+	if (unlikely(batch->unused))
+		batch_free(batch);
 }
 
 #ifdef CONFIG_PINS_KUNIT_TEST
@@ -676,7 +691,7 @@ void pins_batch_flush(struct pins_batch *batch)
 				    batch->key & REC_MOVABLE, batch->nr_pages,
 				    batch->unpins);
 	rcu_read_unlock();
-	*batch = (struct pins_batch){ .charge = batch->charge };
+	*batch = (struct pins_batch){ .charge = batch->charge, .unused = batch->unused };
 }
 
 /* The record of a cgroup in a slot, if any. */
@@ -691,20 +706,10 @@ static __always_inline u64 *slot_find(u64 *slot, u32 id)
 	return NULL;
 }
 
-static void list_free(struct pins_list *list)
-{
-	struct pins_list *next;
-
-	for (; list; list = next) {
-		next = list->next;
-		kfree_rcu(list, rcu);
-	}
-}
-
 /* Drop the records of a list that have become 0, and a list of one or none. */
-static void slot_tidy(u64 *slot)
+static void slot_tidy(u64 *slot, struct pins_batch *batch)
 {
-	struct pins_list *first = slot_list(*slot), *from, *to = first;
+	struct pins_list *unused, *first = slot_list(*slot), *from, *to = first;
 	unsigned long i, nr = 0;
 
 	for (from = first; from; from = from->next) {
@@ -720,12 +725,19 @@ static void slot_tidy(u64 *slot)
 		}
 	}
 	to->nr = nr;
-	list_free(to->next);
+	unused = to->next;
 	to->next = NULL;
-
 	if (to == first && nr <= 1) {
 		*slot = nr ? first->rec[0] : 0;
-		list_free(first);
+		first->next = unused;
+		unused = first;
+	}
+
+	/* Not to be freed under the lock */
+	while ((from = unused)) {
+		unused = from->next;
+		from->next = batch->unused;
+		batch->unused = from;
 	}
 }
 
@@ -763,7 +775,7 @@ static noinline void slot_fit_list(u64 *slot, struct folio *folio,
 			*rec = rec_take(*rec, n, folio, batch);
 		}
 	}
-	slot_tidy(slot);
+	slot_tidy(slot, batch);
 }
 
 /*
@@ -873,11 +885,10 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 
 	for (i = 0; i < nr; i++) {
 		u64 *rec = &leaf->slot[run[i].slot];
-		bool list = *rec & REC_LIST;
+		bool turn = slot_long(*rec);
 		bool new = !(seen & BIT(run[i].slot)) && !slot_find(rec, owner->id);
 
-		/* A list may be as long as many folios: it has a turn of its own. */
-		if (unlikely(list) && i)
+		if (turn && i)
 			break;
 		/* Others have pinned it, so that it may need a piece of list. */
 		if (unlikely(new && *rec)) {
@@ -888,7 +899,7 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 		if (new)
 			nr_pages += run_nr_pages(&run[i]);
 		seen |= BIT(run[i].slot);
-		if (unlikely(list)) {
+		if (turn) {
 			i++;
 			break;
 		}
@@ -900,36 +911,128 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 	return i;
 }
 
+/* Charge and record runs of a leaf. Return: how many; -ENOENT without it; as above */
+static int leaf_add_runs(const struct pins_place *place, const struct pins_run *run,
+			 unsigned int nr, struct pins_owner *owner,
+			 struct pins_batch *batch)
+{
+	struct pins_leaf *leaf;
+	int i, ret = -ENOENT;
+	unsigned long flags;
+
+	rcu_read_lock();
+	leaf = xa_load(place->map, place->index);
+	if (likely(leaf)) {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		if (likely(!leaf->dead))
+			ret = leaf_charge(leaf, run, nr, owner);
+		for (i = 0; i < ret; i++)
+			slot_add(leaf, &leaf->slot[run[i].slot], &run[i], owner, batch);
+		batch_uncharge(batch);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	batch_settle(batch);
+	rcu_read_unlock();
+	return ret;
+}
+
+/* Have pieces of list for so many folios, or for some of them. */
+static int owner_prepare(struct pins_owner *owner, unsigned int nr)
+{
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	nr = min(nr, ARRAY_SIZE(owner->spare));
+	if (!kmem_cache_alloc_bulk(pins_list_cache, GFP_KERNEL, nr, (void **)owner->spare))
+		return -ENOMEM;
+	owner->nr_spare = nr;
+	return 0;
+}
+
+/*
+ * Charge and record what of a request lies in the leaf at @place, from its position on.
+ * Return: how many pins, at least one; -ENOENT if there is no leaf, or as pins_map_add()
+ */
+static noinline long leaf_add(struct pins_place place, struct pins_iter it,
+			      struct pins_owner *owner, struct pins_batch *batch)
+{
+	struct pins_run run[PINS_BATCH];
+	unsigned int nr = 0, i = 0, end;
+	long pins = 0;
+	int ret;
+
+	do {
+		run[nr] = pins_iter_run(&it);
+		if (!pins_run_pinned(&run[nr]) || !place_next(&place, &run[nr]))
+			break;
+		run[nr].slot = place.slot;
+		it.pos += run[nr].n;
+	} while (++nr < PINS_BATCH && it.pos < it.nr);
+
+	while (i < nr) {
+		ret = leaf_add_runs(&place, run + i, nr - i, owner, batch);
+		if (ret == -ENOSPC)
+			ret = owner_prepare(owner, nr - i);
+		if (ret < 0)
+			return pins ?: ret;
+		for (end = i + ret; i < end; i++)
+			pins += run[i].n;
+	}
+	return pins;
+}
+
 /*
  * The short way for most pages in the world: small, anonymous, and with nobody's pins.
- * Stops where one takes longer. Return: how many are done; or -EDQUOT
+ * Return: as leaf_add(), but 0 if the first takes the long way.
  */
-static __always_inline int leaf_add_anon(struct pins_leaf *leaf,
-					 const struct pins_run *run, unsigned int nr_runs,
+static __always_inline int leaf_add_anon(const struct pins_place *place,
+					 struct page **pages, unsigned int most,
 					 struct pins_owner *owner)
 {
-	u64 rec = rec_make(owner, 1, PINS_ANON, leaf->movable);
-	unsigned int nr, i;
+	unsigned long first = place->index << PINS_LEAF_SHIFT;
+	struct pins_leaf *leaf;
+	unsigned long flags;
+	int i, nr = -ENOENT;
 	u32 seen = 0;
+	u64 rec;
 
-	for (nr = 0; nr < nr_runs; nr++) {
-		struct folio *folio = run[nr].folio;
-		u32 bit = BIT(run[nr].slot);
+	if (unlikely(READ_ONCE(page_folio(pages[0])->memcg_data) != owner->memcg_data))
+		owner_compare(owner, page_folio(pages[0]));
 
-		if (unlikely(leaf->slot[run[nr].slot]) || unlikely(seen & bit) ||
-		    unlikely(run[nr].large) || !folio_test_anon(folio) ||
+	rcu_read_lock();
+	leaf = xa_load(place->map, place->index);
+	if (unlikely(!leaf))
+		goto unlock_rcu;
+	raw_spin_lock_irqsave(&leaf->lock, flags);
+	if (unlikely(leaf->dead))
+		goto unlock;
+
+	for (nr = 0; nr < most; nr++) {
+		struct folio *folio;
+		unsigned long slot;
+
+		if (unlikely(!pages[nr]))
+			break;
+		slot = page_to_pfn(pages[nr]) - first;
+		if (slot >= PINS_LEAF_SLOTS || unlikely(leaf->slot[slot]) ||
+		    unlikely(seen & BIT(slot)))
+			break;
+		folio = page_folio(pages[nr]);
+		if (unlikely(folio_test_large(folio)) || !folio_test_anon(folio) ||
 		    unlikely(READ_ONCE(folio->memcg_data) != owner->memcg_data))
 			break;
-		seen |= bit;
+		seen |= BIT(slot);
 	}
 	if (!nr)
-		return 0;
-	if (unlikely(!owner_charge(owner, nr)))
-		return -EDQUOT;
-	for (i = 0; i < nr; i++)
-		leaf->slot[run[i].slot] = rec;
+		goto unlock;
+	if (unlikely(!owner_charge(owner, nr))) {
+		nr = -EDQUOT;
+		goto unlock;
+	}
 
-	leaf_get(leaf, run[0].folio, nr);
+	rec = rec_make(owner, 1, PINS_ANON, leaf->movable);
+	for (i = 0; i < nr; i++)
+		leaf->slot[page_to_pfn(pages[i]) - first] = rec;
+	leaf_get(leaf, page_folio(pages[0]), nr);
 	owner->delta.stat[PINS_ANON] += nr;
 	if (owner->foreign)
 		owner->delta.stat[PINS_FOREIGN] += nr;
@@ -937,62 +1040,12 @@ static __always_inline int leaf_add_anon(struct pins_leaf *leaf,
 		owner->delta.stat[PINS_MOVABLE_BLOCK] += nr;
 	if (trace_pins_charge_enabled())
 		for (i = 0; i < nr; i++)
-			trace_charge(owner, run[i].folio);
+			trace_charge(owner, page_folio(pages[i]));
+unlock:
+	raw_spin_unlock_irqrestore(&leaf->lock, flags);
+unlock_rcu:
+	rcu_read_unlock();
 	return nr;
-}
-
-/*
- * Charge and record runs that all lie in the leaf at @place.
- * Return: for how many of them that was done, at least one; or as pins_map_add()
- */
-static int leaf_add(struct pins_place *place, const struct pins_run *run,
-		    unsigned int nr, struct pins_owner *owner, struct pins_batch *batch)
-{
-	struct pins_leaf *leaf;
-	unsigned long flags;
-	int i, ret, err;
-
-	for (;;) {
-		ret = -ENOENT;
-		rcu_read_lock();
-		leaf = xa_load(place->map, place->index);
-		if (likely(leaf)) {
-			raw_spin_lock_irqsave(&leaf->lock, flags);
-			if (likely(!leaf->dead))
-				ret = leaf_add_anon(leaf, run, nr, owner);
-			if (!ret) {
-				ret = leaf_charge(leaf, run, nr, owner);
-				for (i = 0; i < ret; i++)
-					slot_add(leaf, &leaf->slot[run[i].slot],
-						 &run[i], owner, batch);
-			}
-			batch_uncharge(batch);
-			raw_spin_unlock_irqrestore(&leaf->lock, flags);
-		}
-		batch_settle(batch);
-		rcu_read_unlock();
-
-		if (likely(ret > 0))
-			return ret;
-		if (ret == -ENOENT) {
-			err = leaf_create(place);
-		} else if (ret == -ENOSPC) {
-			unsigned int more = min(nr, ARRAY_SIZE(owner->spare));
-
-			err = -ENOMEM;
-			if (kmem_cache_alloc_bulk(pins_list_cache, GFP_KERNEL, more,
-						  (void **)owner->spare)) {
-				owner->nr_spare = more;
-				err = 0;
-			}
-		} else {
-			return ret;
-		}
-		if (err)
-			return err;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-	}
 }
 
 /**
@@ -1011,41 +1064,29 @@ static int leaf_add(struct pins_place *place, const struct pins_run *run,
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 {
 	struct pins_batch batch = {};
-	int ret = 0;
+	long ret = 0;
 
-	while (ret >= 0 && it->pos < it->nr) {
-		struct pins_run run[PINS_BATCH];
-		struct pins_iter ahead = *it;
+	while (it->pos < it->nr) {
+		struct pins_run run = pins_iter_run(it);
 		struct pins_place place;
-		unsigned int nr, i, end;
-		unsigned long pos;
 
-		run[0] = pins_iter_run(&ahead);
-		if (!pins_run_pinned(&run[0])) {
-			it->pos += run[0].n;
+		if (!pins_run_pinned(&run)) {
+			it->pos += run.n;
 			continue;
 		}
-		place = pins_place(&run[0]);
-		run[0].slot = place.slot;
-		for (nr = 1; nr < PINS_BATCH; nr++) {
-			ahead.pos += run[nr - 1].n;
-			if (ahead.pos == ahead.nr)
-				break;
-			run[nr] = pins_iter_run(&ahead);
-			if (!pins_run_pinned(&run[nr]) || !place_next(&place, &run[nr]))
-				break;
-			run[nr].slot = place.slot;
-		}
-
-		pos = it->pos;
-		for (i = 0; i < nr; ) {
-			ret = leaf_add(&place, run + i, nr - i, owner, &batch);
-			if (ret < 0)
-				break;
-			for (end = i + ret; i < end; i++)
-				it->pos += run[i].n;
-		}
-		owner->delta.stat[PINS_PINS] += it->pos - pos;
+		place = pins_place(&run);
+		ret = 0;
+		if (likely(it->pages) && !run.large && folio_test_anon(run.folio))
+			ret = leaf_add_anon(&place, it->pages + it->pos,
+					    min(it->nr - it->pos, PINS_BATCH), owner);
+		if (!ret)
+			ret = leaf_add(place, *it, owner, &batch);
+		if (ret == -ENOENT)
+			ret = fatal_signal_pending(current) ? -EINTR : leaf_create(&place);
+		if (ret < 0)
+			break;
+		it->pos += ret;
+		owner->delta.stat[PINS_PINS] += ret;
 		cond_resched();
 	}
 
@@ -1107,7 +1148,7 @@ long pins_map_remove(struct pins_iter *it, struct pins_owner *owner)
 				batch.unpins -= n;
 				missing -= n;
 				if (slot_list(*slot))
-					slot_tidy(slot);
+					slot_tidy(slot, &batch);
 				if (!*slot)
 					leaf_put(leaf, run.folio, 1);
 			}
@@ -1208,16 +1249,15 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		raw_spin_lock_irqsave(&leaf->lock, flags);
 		/* If it is dead, look again: there may be a new one. */
 		while (likely(!leaf->dead)) {
-			bool list;
+			bool turn;
 
 			i += leaf_fit_small(leaf, place, runs + i, nr - i, batch);
 			if (i == nr || !place_next(&place, &runs[i]))
 				break;
-			list = leaf->slot[place.slot] & REC_LIST;
+			turn = slot_long(leaf->slot[place.slot]);
 			leaf_fit(leaf, &leaf->slot[place.slot], runs[i].folio,
 				 batch);
-			/* A list may be as long as many folios. */
-			if (++i == nr || list || !place_next(&place, &runs[i]))
+			if (++i == nr || turn || !place_next(&place, &runs[i]))
 				break;
 		}
 		batch_uncharge(batch);
@@ -1280,8 +1320,6 @@ static bool leaf_look(struct pins_leaf *leaf)
 		unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) + i;
 		u64 *slot = &leaf->slot[i];
 
-		if (!READ_ONCE(*slot))
-			continue;
 		rcu_read_lock();
 		raw_spin_lock_irq(&leaf->lock);
 		if (*slot && !folio_test_large(pfn_folio(pfn))) {
