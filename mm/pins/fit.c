@@ -29,6 +29,7 @@
 #include <linux/mmu_context.h>
 #include <linux/pagemap.h>
 #include <linux/pagewalk.h>
+#include <linux/swap.h>
 #include <linux/swapops.h>
 
 #include <trace/events/pins.h>

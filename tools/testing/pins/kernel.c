@@ -11,7 +11,7 @@ __thread struct task_struct *current_task;
 struct page mem_map[MEM_PAGES + 1] __aligned(512 * sizeof(struct page));
 u8 block_type[MEM_PAGES / 512 + 1];
 struct pglist_data node_data[NR_NODES];
-unsigned long jiffies;
+unsigned long the_time;
 atomic_long_t allocated, allocated_bytes;
 bool tracing;
 

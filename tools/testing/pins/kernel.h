@@ -582,7 +582,8 @@ void unpin_user_pages(struct page **pages, unsigned long nr);
 void unpin_folios(struct folio **folios, unsigned long nr);
 
 /* Time passes when a test says so. */
-extern unsigned long jiffies;
+extern unsigned long the_time;
+#define jiffies			READ_ONCE(the_time)
 #define time_after(a, b)	((long)((b) - (a)) < 0)
 #define time_before(a, b)	time_after(b, a)
 #define time_after_eq(a, b)	(!time_before(a, b))

@@ -103,7 +103,7 @@ void peek_consistent(bool empty)
 void peek_look(void)
 {
 	WRITE_ONCE(pins_look_work.work.pending, 0);
-	WRITE_ONCE(jiffies, jiffies + HZ * 100);
+	WRITE_ONCE(the_time, jiffies + HZ * 100);
 	pins_look(&pins_look_work.work);
 	rcu_poll();
 }
