@@ -83,8 +83,6 @@ struct pins_charge {
 /* pins.wait.max: no limit */
 #define PINS_WAIT_MAX	U64_MAX
 
-#ifdef CONFIG_CGROUP_PINS
-
 /* Records keep a css id in so many bits; no cgroup with a larger id goes online. */
 #define PINS_CGROUP_ID_BITS	24
 
@@ -123,32 +121,6 @@ u64 pins_cgroup_wait_max(void);
 void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 			bool timed_out);
 
-u32 pins_current_id(void);
 u32 pins_attribution(void);
-u32 set_active_pins(u32 id);
-struct pins_cgroup *pins_release_begin(u32 id);
-void pins_release_end(struct pins_cgroup *pins);
 
-#else /* !CONFIG_CGROUP_PINS */
-
-static inline u32 pins_current_id(void)
-{
-	return 0;
-}
-
-static inline u32 set_active_pins(u32 id)
-{
-	return 0;
-}
-
-static inline struct pins_cgroup *pins_release_begin(u32 id)
-{
-	return NULL;
-}
-
-static inline void pins_release_end(struct pins_cgroup *pins)
-{
-}
-
-#endif /* CONFIG_CGROUP_PINS */
 #endif /* _LINUX_PINS_CGROUP_H */

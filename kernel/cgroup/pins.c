@@ -29,10 +29,6 @@
  * - pins.max may be set below pins.current: nothing is taken back, since there
  *   is no way to, but nothing new is let in until usage has fallen.
  *
- * - A request waits for memory that is being moved no longer than pins.wait.max,
- *   see mm/pins/wait.c; and pins.steer says what memory it is moved to itself, see
- *   mm/pins/steer.c.
- *
  * - A charge stays where it was made until the pins are gone, whichever process
  *   releases them, wherever the task has moved, and also when the cgroup has
  *   been removed: it then lives on, hidden, in its parent's count.
@@ -45,146 +41,19 @@
  * Copyright (C) 2026 the pins authors
  */
 
-#include <linux/atomic.h>
-#include <linux/cgroup.h>
-#include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
 #include <linux/limits.h>
 #include <linux/memcontrol.h>
-#include <linux/mutex.h>
-#include <linux/page_counter.h>
-#include <linux/percpu.h>
 #include <linux/pins.h>
-#include <linux/pins_cgroup.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string_helpers.h>
-#include <linux/sysctl.h>
-#include <linux/wait.h>
 
-/* Written on any CPU in any context, folded by pins_css_rstat_flush(). */
-struct pins_stat_cpu {
-	long now[NR_PINS_STATS];
-	/* What has been folded; under cgroup_rstat_lock */
-	long folded[NR_PINS_STATS];
-};
-
-/* The lines of pins.events */
-enum pins_event {
-	PINS_EVENT_MAX,		/* its limit has refused a request */
-	PINS_EVENT_BLOCKED,	/* its pins have kept memory from being emptied */
-	PINS_EVENT_REFUSED,	/* a request of its own was refused */
-	NR_PINS_EVENTS,
-};
-
-struct pins_cgroup {
-	struct cgroup_subsys_state	css;
-
-	/* In pages. Its parent chain ends below the root cgroup. */
-	struct page_counter		counter;
-
-	/*
-	 * The ancestor right below the root cgroup, or this one. No limit lies
-	 * above it, so that its locks order all charges that can compete.
-	 */
-	struct pins_cgroup		*top;
-
-	/*
-	 * In @top. Makes the check of all limits and the charge one step, and
-	 * guards what follows, in each cgroup below it. Raw, because it is taken
-	 * inside the lock of a leaf of the pin map.
-	 */
-	raw_spinlock_t			charge_lock;
-
-	/*
-	 * Pages in @counter of requests that are not settled: they may yet be
-	 * refused. With descendants, as @claimed.
-	 */
-	unsigned long			unsettled;
-
-	/* Pages that are kept free for a request which was refused because of those */
-	unsigned long			claimed;
-
-	/* How many requests of this very cgroup have been settled */
-	unsigned long			settled;
-
-	/* In @top. Held by that request: there is one at a time. */
-	struct mutex			claim_lock;
-
-	/* In @top. Where it waits until requests are settled */
-	wait_queue_head_t		settled_wait;
-
-	/* Whether pins of it are just being released, see pins_release_begin() */
-	atomic_t			releasing;
-
-	/*
-	 * Highest usage, but for what was @unsettled: since creation, and since
-	 * the last reset of pins.peak through any file.
-	 */
-	unsigned long			watermark;
-	unsigned long			local_watermark;
-
-	/* How often that has happened to it; that, and to descendants */
-	atomic64_t			events_local[NR_PINS_EVENTS];
-	atomic64_t			events[NR_PINS_EVENTS];
-	struct cgroup_file		events_file;
-	struct cgroup_file		events_local_file;
-
-	/*
-	 * Open files that have reset pins.peak. With a lock of their own, outside
-	 * charge_lock: there may be very many, and nobody shall wait for them who
-	 * only pins.
-	 */
-	spinlock_t			peaks_lock;
-	struct list_head		peaks;
-
-	/* What pins.wait.max was set to: microseconds, or one of the below */
-	unsigned int			wait_max;
-
-	/* Whether pins.steer is "block": for this cgroup and all below */
-	bool				steers_blocks;
-
-	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
-	s64				stat[NR_PINS_STATS];
-	s64				stat_pending[NR_PINS_STATS];
-	struct pins_stat_cpu __percpu	*stat_cpu;
-};
-
-/* Values of wait_max */
-#define WAIT_MAX	UINT_MAX
-#define WAIT_INHERIT	(UINT_MAX - 1)
+#include "pins-internal.h"
 
 DEFINE_STATIC_KEY_FALSE(pins_key);
-
-/* vm.pins_wait_max_us: for the root cgroup, and all that inherit from it */
-static unsigned int sysctl_pins_wait_max_us = 1000;
-
-/*
- * To switch a static key patches kernel text and interrupts all CPUs. Whoever a
- * cgroup is delegated to can write its files, so a key stays on for a while after
- * its last user is gone. pins_key needs no such delay: the delegated cgroup itself
- * keeps it on.
- */
-#define KEY_LINGER	(10 * HZ)
-
-/* On while it is not 0, or that of some cgroup is not */
-DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, KEY_LINGER);
-
-/* On while some cgroup steers pins out of movable pageblocks */
-DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, KEY_LINGER);
-
-static struct pins_cgroup *css_pins(struct cgroup_subsys_state *css)
-{
-	return container_of(css, struct pins_cgroup, css);
-}
-
-/* NULL for the root cgroup and for those right below it. */
-static struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
-{
-	return pins == pins->top ? NULL : css_pins(pins->css.parent);
-}
 
 static struct cgroup_subsys_state *
 pins_css_alloc(struct cgroup_subsys_state *parent_css)
@@ -210,7 +79,7 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	init_waitqueue_head(&pins->settled_wait);
 	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
-	pins->wait_max = WAIT_INHERIT;
+	pins_policy_init(pins);
 
 	/* Before a task can be in it: from now on pins are recorded. */
 	if (parent_css)
@@ -224,46 +93,13 @@ static int pins_css_online(struct cgroup_subsys_state *css)
 	return css->id >> PINS_CGROUP_ID_BITS ? -ENOSPC : 0;
 }
 
-/* Held while a value changes, and the static key with it that says whether any is set */
-static DEFINE_MUTEX(policy_lock);
-
-static void update_wait_key(unsigned int old, unsigned int new)
-{
-	bool did = old && old != WAIT_INHERIT, does = new && new != WAIT_INHERIT;
-
-	if (does && !did)
-		static_branch_deferred_inc(&pins_wait_key);
-	if (did && !does)
-		static_branch_slow_dec_deferred(&pins_wait_key);
-}
-
-static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
-{
-	mutex_lock(&policy_lock);
-	update_wait_key(pins->wait_max, wait_max);
-	WRITE_ONCE(pins->wait_max, wait_max);
-	mutex_unlock(&policy_lock);
-}
-
-static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
-{
-	mutex_lock(&policy_lock);
-	if (steers_blocks && !pins->steers_blocks)
-		static_branch_deferred_inc(&pins_steer_key);
-	if (!steers_blocks && pins->steers_blocks)
-		static_branch_slow_dec_deferred(&pins_steer_key);
-	WRITE_ONCE(pins->steers_blocks, steers_blocks);
-	mutex_unlock(&policy_lock);
-}
-
 static void pins_css_free(struct cgroup_subsys_state *css)
 {
 	struct pins_cgroup *pins = css_pins(css);
 
 	if (css->parent)
 		static_branch_dec(&pins_key);
-	set_wait_max(pins, WAIT_INHERIT);
-	set_steers_blocks(pins, false);
+	pins_policy_free(pins);
 	free_percpu(pins->stat_cpu);
 	kfree(pins);
 }
@@ -861,49 +697,6 @@ void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item)
 }
 
 /**
- * pins_cgroup_steers_blocks() - are pins to leave movable pageblocks?
- * @pins: the cgroup that pays for them
- *
- * Yes if it, or an ancestor, says so: it is for others that they are to leave, and
- * who is in charge of them all need not ask each. Not if they are going to be refused
- * anyway.
- *
- * Context: any.
- */
-bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
-{
-	bool steers = false;
-
-	for (; pins; pins = limited_parent(pins)) {
-		steers |= READ_ONCE(pins->steers_blocks);
-		if (page_counter_read(&pins->counter) >= READ_ONCE(pins->counter.max))
-			return false;
-	}
-	return steers;
-}
-
-/**
- * pins_cgroup_wait_max() - how long a request of the current task may wait
- *
- * Context: process context, RCU read side.
- * Return: microseconds, or %PINS_WAIT_MAX.
- */
-u64 pins_cgroup_wait_max(void)
-{
-	struct cgroup_subsys_state *css = task_css(current, pins_cgrp_id);
-
-	for (; css->parent; css = css->parent) {
-		unsigned int wait_max = READ_ONCE(css_pins(css)->wait_max);
-
-		if (wait_max == WAIT_MAX)
-			return PINS_WAIT_MAX;
-		if (wait_max != WAIT_INHERIT)
-			return wait_max;
-	}
-	return READ_ONCE(sysctl_pins_wait_max_us);
-}
-
-/**
  * pins_cgroup_waited() - account for a wait
  * @pins: the cgroup of the task that has waited
  * @first: whether it was the first one of its request
@@ -1183,59 +976,6 @@ static ssize_t pins_peak_write(struct kernfs_open_file *of, char *buf,
 	return nbytes;
 }
 
-static int pins_wait_max_show(struct seq_file *sf, void *v)
-{
-	unsigned int wait_max = READ_ONCE(css_pins(seq_css(sf))->wait_max);
-
-	if (wait_max == WAIT_MAX)
-		seq_puts(sf, "max\n");
-	else if (wait_max == WAIT_INHERIT)
-		seq_puts(sf, "inherit\n");
-	else
-		seq_printf(sf, "%u\n", wait_max);
-	return 0;
-}
-
-static ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf,
-				   size_t nbytes, loff_t off)
-{
-	unsigned int wait_max;
-
-	buf = strstrip(buf);
-	if (!strcmp(buf, "max"))
-		wait_max = WAIT_MAX;
-	else if (!strcmp(buf, "inherit"))
-		wait_max = WAIT_INHERIT;
-	else if (kstrtouint(buf, 0, &wait_max) || *buf == '+' ||
-		 wait_max >= WAIT_INHERIT)
-		return -EINVAL;
-
-	set_wait_max(css_pins(of_css(of)), wait_max);
-	return nbytes;
-}
-
-static int pins_steer_show(struct seq_file *sf, void *v)
-{
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_puts(sf, READ_ONCE(pins->steers_blocks) ? "block\n" : "zone\n");
-	return 0;
-}
-
-static ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf,
-				size_t nbytes, loff_t off)
-{
-	bool block;
-
-	buf = strstrip(buf);
-	block = !strcmp(buf, "block");
-	if (!block && strcmp(buf, "zone"))
-		return -EINVAL;
-
-	set_steers_blocks(css_pins(of_css(of)), block);
-	return nbytes;
-}
-
 static int show_events(struct seq_file *sf, const atomic64_t *events)
 {
 	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&events[PINS_EVENT_MAX]));
@@ -1305,40 +1045,6 @@ static struct cftype pins_files[] = {
 	},
 	{ }	/* terminate */
 };
-
-static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
-				void *buffer, size_t *lenp, loff_t *ppos)
-{
-	unsigned int old;
-	int err;
-
-	mutex_lock(&policy_lock);
-	old = sysctl_pins_wait_max_us;
-	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
-	update_wait_key(old, sysctl_pins_wait_max_us);
-	mutex_unlock(&policy_lock);
-	return err;
-}
-
-static unsigned int wait_max_us_max = WAIT_INHERIT - 1;
-
-static struct ctl_table pins_sysctls[] = {
-	{
-		.procname	= "pins_wait_max_us",
-		.data		= &sysctl_pins_wait_max_us,
-		.maxlen		= sizeof(sysctl_pins_wait_max_us),
-		.mode		= 0644,
-		.proc_handler	= pins_wait_max_sysctl,
-		.extra2		= &wait_max_us_max,
-	},
-};
-
-static int __init pins_init(void)
-{
-	register_sysctl_init("vm", pins_sysctls);
-	return 0;
-}
-late_initcall(pins_init);
 
 struct cgroup_subsys pins_cgrp_subsys = {
 	.css_alloc = pins_css_alloc,

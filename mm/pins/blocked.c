@@ -16,20 +16,13 @@
  * Compaction has other memory to choose from, and fails all the time: there it is
  * sampled what is in its way.
  *
- * And who has to free a DIMM finds in debugfs who has pinned what.
- *
  * Copyright (C) 2026 the pins authors
  */
 
-#include <linux/debugfs.h>
-#include <linux/limits.h>
 #include <linux/mm.h>
 #include <linux/percpu.h>
 #include <linux/ratelimit.h>
-#include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/string_helpers.h>
-#include <linux/xarray.h>
 
 #include <trace/events/pins.h>
 
@@ -262,7 +255,7 @@ void __pins_blocked_compact(struct folio *folio)
 {
 	/* On another CPU meanwhile, it is one more or less. */
 	if (raw_cpu_inc_return(pins_blocked_seen) % PINS_BLOCKED_SAMPLE ||
-	    !atomic_read(pins_gate_of(folio)))
+	    !atomic_read(pins_filter_of(folio)))
 		return;
 	pins_map_count(folio, PINS_BLOCKED_COMPACT, PINS_BLOCKED_SAMPLE);
 }
@@ -275,106 +268,3 @@ void __pins_blocked_compact_list(struct list_head *folios)
 		if (pins_folio_pins(folio))
 			__pins_blocked_compact(folio);
 }
-
-/*
- * The listing: a line for each run of folios that follow each other and are alike.
- * The position in the file is a page frame, so that it does not matter what comes
- * and goes while it is read.
- */
-struct pins_range {
-	struct pins_entry entry;
-	unsigned long end;
-	char path[PATH_MAX];
-};
-
-static bool pins_alike(struct pins_range *range, struct pins_entry *next)
-{
-	return next->pfn == range->end &&
-	       next->type == range->entry.type &&
-	       next->movable == range->entry.movable &&
-	       next->nr == range->entry.nr && next->nr <= PINS_ENTRY_OWNERS &&
-	       next->nid == range->entry.nid &&
-	       !memcmp(next->owner, range->entry.owner, sizeof(next->owner));
-}
-
-static void *pins_ranges_start(struct seq_file *sf, loff_t *pos)
-{
-	struct pins_range *range = sf->private;
-	struct pins_entry next;
-	bool alike;
-
-	if (*pos > ULONG_MAX || !pins_map_next(*pos, 0, &range->entry))
-		return NULL;
-	*pos = range->entry.pfn;
-	range->end = *pos + range->entry.nr_pages;
-	do {
-		if (signal_pending(current) || !pins_map_next(range->end, 0, &next))
-			break;
-		alike = pins_alike(range, &next);
-		if (alike)
-			range->end += next.nr_pages;
-		pins_entry_put(&next);
-		cond_resched();
-	} while (alike);
-	return range;
-}
-
-static void *pins_ranges_next(struct seq_file *sf, void *v, loff_t *pos)
-{
-	struct pins_range *range = v;
-
-	*pos = range->end;
-	pins_entry_put(&range->entry);
-	return pins_ranges_start(sf, pos);
-}
-
-static void pins_ranges_stop(struct seq_file *sf, void *v)
-{
-	struct pins_range *range = v;
-
-	if (range)
-		pins_entry_put(&range->entry);
-}
-
-static int pins_ranges_show(struct seq_file *sf, void *v)
-{
-	struct pins_range *range = v;
-	struct pins_entry *entry = &range->entry;
-	unsigned int i;
-
-	seq_printf(sf, "%#018llx-%#018llx node %d %s %s %lu",
-		   (u64)PFN_PHYS(entry->pfn), (u64)PFN_PHYS(range->end) - 1,
-		   entry->nid, entry->movable ? "movable" : "unmovable",
-		   pins_stat_name(entry->type),
-		   (range->end - entry->pfn) * PAGE_SIZE);
-	for (i = 0; i < PINS_ENTRY_OWNERS && entry->owner[i]; i++) {
-		pins_cgroup_path(entry->owner[i], range->path, sizeof(range->path));
-		seq_putc(sf, ' ');
-		seq_escape_mem(sf, range->path, strlen(range->path),
-			       ESCAPE_ANY_NP | ESCAPE_APPEND, " \\");
-	}
-	if (entry->nr > PINS_ENTRY_OWNERS)
-		seq_printf(sf, " +%u", entry->nr - PINS_ENTRY_OWNERS);
-	seq_putc(sf, '\n');
-	return 0;
-}
-
-static const struct seq_operations pins_ranges_ops = {
-	.start = pins_ranges_start,
-	.next = pins_ranges_next,
-	.stop = pins_ranges_stop,
-	.show = pins_ranges_show,
-};
-
-static int pins_ranges_open(struct inode *inode, struct file *file)
-{
-	return seq_open_private(file, &pins_ranges_ops, sizeof(struct pins_range));
-}
-
-const struct file_operations pins_ranges_fops = {
-	.owner = THIS_MODULE,
-	.open = pins_ranges_open,
-	.read = seq_read,
-	.llseek = seq_lseek,
-	.release = seq_release_private,
-};

@@ -167,7 +167,7 @@ static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
 {
 	unsigned int i;
 
-	pins_map_fit(run, nr, batch);
+	pins_map_reconcile(run, nr, batch);
 	for (i = 0; i < nr; i++)
 		if (run[i].large)
 			pins_put(run[i].folio, run[i].n);
@@ -202,8 +202,8 @@ static __always_inline void pins_unpin(struct pins_iter *it)
 			atomic_sub(run.n, &run.folio->_pincount);
 		else
 			pins_put(run.folio, run.n * GUP_PIN_COUNTING_BIAS);
-		smp_mb__after_atomic(); /* see pins_gate */
-		if (likely(!atomic_read(pins_gate_of(run.folio)))) {
+		smp_mb__after_atomic(); /* see pins_filter */
+		if (likely(!atomic_read(pins_filter_of(run.folio)))) {
 			if (run.large)
 				pins_put(run.folio, run.n);
 			continue;
@@ -239,6 +239,6 @@ void __pins_unpinned(struct folio *folio, bool large)
 	struct pins_run run = { .folio = folio, .large = large };
 	struct pins_batch batch = {};
 
-	pins_map_fit(&run, 1, &batch);
+	pins_map_reconcile(&run, 1, &batch);
 	pins_batch_flush(&batch);
 }

@@ -10,8 +10,9 @@
 #include <linux/bvec.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
-#include <linux/pins.h>
 #include <linux/pins_cgroup.h>
+
+#include "../pins.h"
 
 struct pins_list;
 
@@ -179,11 +180,10 @@ bool pins_wait_released(struct pins_charge *charge, unsigned long *until);
 unsigned int pins_folio_pins(struct folio *folio);
 bool pins_map_holds(struct folio *folio, u32 id);
 bool pins_map_may_hold(struct folio *folio, u32 id);
-bool pins_map_recorded(struct folio *folio);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 long pins_map_remove(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_done(struct pins_owner *owner);
-void pins_map_fit(const struct pins_run *runs, unsigned int nr,
+void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
 		  struct pins_batch *batch);
 
 /* The most owners of a folio that are told at a time */
@@ -212,8 +212,7 @@ struct pins_entry {
 void pins_map_count(struct folio *folio, enum pins_stat_item item, long n);
 bool pins_map_next(unsigned long pfn, unsigned int skip, struct pins_entry *entry);
 void pins_entry_put(struct pins_entry *entry);
-
-extern const struct file_operations pins_ranges_fops;
+unsigned long pins_map_records(void);
 
 unsigned int pins_migrate(struct list_head *folios, new_folio_t target,
 			  unsigned long private, enum migrate_mode mode, int reason);

@@ -86,83 +86,26 @@
  * Copyright (C) 2026 the pins authors
  */
 
-#include <linux/bitfield.h>
-#include <linux/bitmap.h>
-#include <linux/debugfs.h>
 #include <linux/init.h>
-#include <linux/irq_work.h>
-#include <linux/llist.h>
-#include <linux/memblock.h>
 #include <linux/memcontrol.h>
-#include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
-#include <linux/mmzone.h>
-#include <linux/page-isolation.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 #include <linux/workqueue.h>
-#include <linux/xarray.h>
 #include <trace/events/pins.h>
 
-#include "internal.h"
-
-#define PINS_LEAF_SHIFT		5
-#define PINS_LEAF_SLOTS		BIT(PINS_LEAF_SHIFT)
-
-/* 2 MB of 4 kB pages; like the gate's buckets. */
-#define PINS_LARGE_ORDER	9
-
-/*
- * A record, if REC_LIST is clear; else a pointer to struct pins_list. 64 bits
- * on all machines.
- */
-#define REC_LIST	BIT_ULL(0)
-#define REC_TYPE	GENMASK_ULL(3, 1)	/* PINS_ANON ... PINS_DEVICE */
-#define REC_FOREIGN	BIT_ULL(4)
-#define REC_MOVABLE	BIT_ULL(5)		/* in a movable pageblock */
-#define REC_ID		GENMASK_ULL(31, 8)	/* the cgroup */
-#define REC_COUNT	GENMASK_ULL(63, 32)	/* its long-term pins */
-
-static_assert(PINS_CGROUP_ID_BITS == 24);
-static_assert(NR_PINS_TYPES <= 8);
-static_assert(PINS_LEAF_SHIFT <= PINS_LARGE_ORDER);
-
-/* Records of a folio that several cgroups have pinned, the oldest first. */
-struct pins_list {
-	struct pins_list *next;		/* only if this one is full */
-	unsigned long nr;
-	u64 rec[6];
-};
-
-struct pins_leaf {
-	raw_spinlock_t lock;
-	u8 used;		/* slots that are not 0 */
-	bool queued:1;		/* in pins_queued */
-	bool doubt:1;		/* an unpin has left records in place */
-	bool dead:1;		/* no longer in the map */
-	bool movable:1;		/* in a movable pageblock; unless @large */
-	bool large;		/* in pins_large; read without the lock */
-	u8 looks;		/* how often it was looked at; the worker's */
-	unsigned long index;
-	struct llist_node node;	/* in pins_queued */
-	union {
-		struct list_head list;	/* the worker's */
-		struct rcu_head rcu;
-	};
-	u64 slot[PINS_LEAF_SLOTS];
-};
+#include "leaf.h"
 
 /*
  * Leaves by the place of their first slot, for folios below PINS_LARGE_ORDER and
  * for the others. The memory cgroup of the task that pins pays for them.
  */
-static struct xarray pins_small = XARRAY_INIT(pins_small, XA_FLAGS_ACCOUNT);
-static struct xarray pins_large = XARRAY_INIT(pins_large, XA_FLAGS_ACCOUNT);
+struct xarray pins_small = XARRAY_INIT(pins_small, XA_FLAGS_ACCOUNT);
+struct xarray pins_large = XARRAY_INIT(pins_large, XA_FLAGS_ACCOUNT);
 
 static struct kmem_cache *pins_leaf_cache;
 static struct kmem_cache *pins_list_cache;
 
-atomic_t pins_gate[1 << PINS_GATE_BITS];
+atomic_t pins_filter[1 << PINS_FILTER_BITS];
 
 /* Where the records of a folio are. */
 struct pins_place {
@@ -242,43 +185,10 @@ unsigned int pins_folio_pins(struct folio *folio)
 	return folio_pins(folio, folio_test_large(folio));
 }
 
-static struct pins_list *slot_list(u64 slot)
-{
-	if (!(slot & REC_LIST))
-		return NULL;
-	return (struct pins_list *)(unsigned long)(slot & ~REC_LIST);
-}
-
 /* A list of several pieces may be as long as many folios: it has a turn of its own. */
 static __always_inline bool slot_long(u64 slot)
 {
 	return unlikely(slot & REC_LIST) && slot_list(slot)->next;
-}
-
-/* Walks the records in a slot. */
-struct rec_iter {
-	struct pins_list *list;
-	unsigned int i;
-};
-
-static __always_inline u64 *rec_first(u64 *slot, struct rec_iter *it)
-{
-	it->list = slot_list(*slot);
-	it->i = 0;
-	if (unlikely(it->list))
-		return it->list->rec;
-	return *slot ? slot : NULL;
-}
-
-static __always_inline u64 *rec_next(struct rec_iter *it)
-{
-	if (likely(!it->list))
-		return NULL;
-	if (++it->i == it->list->nr) {
-		it->list = it->list->next;
-		it->i = 0;
-	}
-	return it->list ? &it->list->rec[it->i] : NULL;
 }
 
 static void pins_look(struct work_struct *work);
@@ -313,14 +223,14 @@ static __always_inline void leaf_doubt(struct pins_leaf *leaf)
 
 /*
  * Slots of the leaf have come into use. Those of a leaf for small folios share a
- * bucket of the gate, where the leaf is counted.
+ * bucket of pins_filter, where the leaf is counted.
  */
 static __always_inline void leaf_get(struct pins_leaf *leaf, struct folio *folio,
 				     unsigned int nr)
 {
 	lockdep_assert_held(&leaf->lock);
 	if (!leaf->used || unlikely(leaf->large))
-		atomic_inc(pins_gate_of(folio));
+		atomic_inc(pins_filter_of(folio));
 	leaf->used += nr;
 }
 
@@ -331,150 +241,9 @@ static __always_inline void leaf_put(struct pins_leaf *leaf, struct folio *folio
 	lockdep_assert_held(&leaf->lock);
 	leaf->used -= nr;
 	if (!leaf->used || unlikely(leaf->large))
-		atomic_dec(pins_gate_of(folio));
+		atomic_dec(pins_filter_of(folio));
 	if (!leaf->used)
 		leaf_queue(leaf);
-}
-
-/*
- * Is a page where movable memory lives, so that pinning it leaves less for huge
- * pages? What is isolated is to be emptied, which nothing else can.
- */
-static bool block_movable(struct page *page)
-{
-	int type = get_pageblock_migratetype(page);
-
-	return (is_migrate_movable(type) || is_migrate_isolate(type)) &&
-	       !is_zone_device_page(page);
-}
-
-/* The same for a folio of the leaf; one that fills its pageblock does no harm. */
-static bool leaf_movable(struct pins_leaf *leaf, struct folio *folio)
-{
-	if (likely(!leaf->large))
-		return leaf->movable;
-	return folio_order(folio) < pageblock_order && block_movable(&folio->page);
-}
-
-/* Count for the cgroup of a record: its pages keep it. Those of tests do not exist. */
-static void rec_count(u64 rec, enum pins_stat_item item, long n)
-{
-	struct pins_cgroup *pins = pins_cgroup_from_id(FIELD_GET(REC_ID, rec));
-
-	if (pins)
-		pins_cgroup_count(pins, item, n);
-}
-
-/* Note whether the folio of a record is in a movable pageblock now. */
-static void rec_set_movable(u64 *rec, struct folio *folio, bool movable)
-{
-	long nr_pages = folio_nr_pages(folio);
-
-	if (!(*rec & REC_MOVABLE) == !movable)
-		return;
-	*rec ^= REC_MOVABLE;
-	rec_count(*rec, PINS_MOVABLE_BLOCK, movable ? nr_pages : -nr_pages);
-}
-
-/*
- * Look again at the slots of a leaf for folios from @start to @last. It may be empty,
- * and its memory going away: see pins_obstacle().
- */
-static void leaf_update(struct pins_leaf *leaf, unsigned long start,
-			unsigned long last)
-{
-	unsigned int shift = leaf->large ? PINS_LARGE_ORDER : 0;
-	unsigned long pfn = (leaf->index << PINS_LEAF_SHIFT) << shift;
-	unsigned int i = 0, used;
-	struct rec_iter it;
-	unsigned long flags;
-	u64 *rec;
-
-	rcu_read_lock();
-	do {
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		if (!leaf->large) {
-			struct page *page = pfn_to_online_page(pfn);
-
-			leaf->movable = page && block_movable(page);
-		}
-		if (leaf->slot[i] && pfn >= start && pfn <= last) {
-			struct folio *folio = pfn_folio(pfn);
-			bool movable = leaf_movable(leaf, folio);
-
-			for (rec = rec_first(&leaf->slot[i], &it); rec; rec = rec_next(&it))
-				rec_set_movable(rec, folio, movable);
-		}
-		used = leaf->used;
-		/* A list may be as long as many folios. */
-		raw_spin_unlock_irqrestore(&leaf->lock, flags);
-		pfn += 1UL << shift;
-	} while (used && ++i < PINS_LEAF_SLOTS);
-	rcu_read_unlock();
-}
-
-/* Pageblocks whose type has changed, by the bucket of the gate that they are in */
-static DECLARE_BITMAP(pins_changed, 1 << PINS_GATE_BITS);
-
-static void pins_blocks_update(struct work_struct *work)
-{
-	unsigned long bit, block, index;
-	struct pins_leaf *leaf;
-
-	for_each_set_bit(bit, pins_changed, 1 << PINS_GATE_BITS) {
-		if (!test_and_clear_bit(bit, pins_changed))
-			continue;
-		for (block = bit; block * PINS_GATE_PAGES < max_pfn;
-		     block += 1 << PINS_GATE_BITS) {
-			unsigned long start = block * PINS_GATE_PAGES;
-			unsigned long last = start + PINS_GATE_PAGES - 1;
-
-			rcu_read_lock();
-			xa_for_each_range(&pins_small, index, leaf,
-					  start >> PINS_LEAF_SHIFT,
-					  last >> PINS_LEAF_SHIFT)
-				leaf_update(leaf, start, last);
-			leaf = xa_load(&pins_large, block >> PINS_LEAF_SHIFT);
-			if (leaf)
-				leaf_update(leaf, start, last);
-			rcu_read_unlock();
-			cond_resched();
-		}
-	}
-}
-
-static DECLARE_WORK(pins_blocks_work, pins_blocks_update);
-
-static void pins_blocks_irq(struct irq_work *work)
-{
-	schedule_work(&pins_blocks_work);
-}
-
-static struct irq_work pins_blocks_irq_work = IRQ_WORK_INIT(pins_blocks_irq);
-
-/**
- * pins_block_changed() - a pageblock has got another type
- * @page: any of its pages
- *
- * Keeps the count of what is pinned in movable pageblocks. As zone->lock is held,
- * that is left to a worker. Leaves that are new look for themselves: whoever makes
- * one looks at the type after it is in the map, and the worker looks at the map
- * after the type has been set. Not behind pins_key: an empty leaf may outlive that,
- * and be used again.
- *
- * Context: any but NMI.
- */
-void pins_block_changed(struct page *page)
-{
-	unsigned long pfn = pageblock_start_pfn(page_to_pfn(page));
-	unsigned long end = pfn + pageblock_nr_pages;
-
-	smp_mb(); /* pairs with leaf_create() */
-	if (xa_empty(&pins_small) && xa_empty(&pins_large))
-		return;
-	for (; pfn < end; pfn += PINS_GATE_PAGES)
-		set_bit(pfn / PINS_GATE_PAGES % (1 << PINS_GATE_BITS), pins_changed);
-	irq_work_queue(&pins_blocks_irq_work);
 }
 
 /* Make sure that the place has a leaf, if possible. May sleep. */
@@ -498,8 +267,8 @@ static int leaf_create(struct pins_place *place)
 		kmem_cache_free(pins_leaf_cache, leaf);
 		return xa_err(old);
 	}
-	smp_mb(); /* see pins_block_changed() */
-	leaf_update(leaf, 0, ULONG_MAX);
+	smp_mb(); /* see __pins_block_changed() */
+	pins_leaf_update(leaf, 0, ULONG_MAX);
 	__leaf_queue(leaf);
 	return 0;
 }
@@ -615,7 +384,7 @@ static noinline void batch_free(struct pins_batch *batch)
  * that has pins left does not keep its cgroup from then on, so that a batch which has
  * not uncharged anything would be left with a number that may mean nothing.
  */
-static __always_inline void batch_settle(struct pins_batch *batch)
+static __always_inline void batch_unlocked(struct pins_batch *batch)
 {
 	if (batch->key && !batch->pins)
 		pins_batch_flush(batch);
@@ -745,7 +514,7 @@ static void slot_tidy(u64 *slot, struct pins_batch *batch)
  * Lower the records of a folio that has several to fit so many pins: that of
  * cgroup @id first, or, if it is to keep @keep pins, last.
  */
-static noinline void slot_fit_list(u64 *slot, struct folio *folio,
+static noinline void slot_reconcile_list(u64 *slot, struct folio *folio,
 				   unsigned int pins, u32 id, unsigned int keep,
 				   struct pins_batch *batch)
 {
@@ -782,14 +551,14 @@ static noinline void slot_fit_list(u64 *slot, struct folio *folio,
  * Lower the records of a folio to fit so many pins. A slot that becomes empty
  * is left to the caller's leaf_put().
  */
-static __always_inline void slot_fit(u64 *slot, struct folio *folio,
+static __always_inline void slot_reconcile(u64 *slot, struct folio *folio,
 				     unsigned int pins, struct pins_batch *batch)
 {
 	u64 count;
 
 	if (unlikely(*slot & REC_LIST)) {
 		/* From whose pins these probably were, then from whoever has some */
-		slot_fit_list(slot, folio, pins, pins_attribution(), 0, batch);
+		slot_reconcile_list(slot, folio, pins, pins_attribution(), 0, batch);
 		return;
 	}
 	count = FIELD_GET(REC_COUNT, *slot);
@@ -845,15 +614,15 @@ static __always_inline void slot_add(struct pins_leaf *leaf, u64 *slot,
 		*rec += FIELD_PREP(REC_COUNT, run->n);
 		pins = max(pins, run->n);
 		if (slot_list(*slot))
-			slot_fit_list(slot, run->folio, pins, owner->id, run->n,
+			slot_reconcile_list(slot, run->folio, pins, owner->id, run->n,
 				      batch);
 		else
-			slot_fit(slot, run->folio, pins, batch);
+			slot_reconcile(slot, run->folio, pins, batch);
 		return;
 	}
 
 	/* Ours are not recorded: what others have must fit without. */
-	slot_fit(slot, run->folio, pins - min(pins, run->n), batch);
+	slot_reconcile(slot, run->folio, pins - min(pins, run->n), batch);
 	if (*slot)
 		slot_append(slot, rec_new(leaf, run, owner), owner);
 	else
@@ -931,7 +700,7 @@ static int leaf_add_runs(const struct pins_place *place, const struct pins_run *
 		batch_uncharge(batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
-	batch_settle(batch);
+	batch_unlocked(batch);
 	rcu_read_unlock();
 	return ret;
 }
@@ -1155,7 +924,7 @@ long pins_map_remove(struct pins_iter *it, struct pins_owner *owner)
 			batch_uncharge(&batch);
 			raw_spin_unlock_irqrestore(&leaf->lock, flags);
 		}
-		batch_settle(&batch);
+		batch_unlocked(&batch);
 		rcu_read_unlock();
 		cond_resched();
 	}
@@ -1164,7 +933,7 @@ long pins_map_remove(struct pins_iter *it, struct pins_owner *owner)
 }
 
 /* Lower the records in a slot to fit the pins of the folio that it is for. */
-static void leaf_fit(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
+static void leaf_reconcile(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
 		     struct pins_batch *batch)
 {
 	bool large;
@@ -1173,7 +942,7 @@ static void leaf_fit(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
 		return;
 	/* There is a record, so there is a folio: do not look before. */
 	large = folio_test_large(folio);
-	slot_fit(slot, folio, folio_pins(folio, large), batch);
+	slot_reconcile(slot, folio, folio_pins(folio, large), batch);
 	if (!*slot)
 		leaf_put(leaf, folio, 1);
 	else if (!large)
@@ -1185,7 +954,7 @@ static void leaf_fit(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
  * all of the same sort. Stops where one is not in this leaf, or takes longer.
  * Return: how many runs are done.
  */
-static __always_inline unsigned int leaf_fit_small(struct pins_leaf *leaf,
+static __always_inline unsigned int leaf_reconcile_small(struct pins_leaf *leaf,
 						   struct pins_place place,
 						   const struct pins_run *runs,
 						   unsigned int nr_runs,
@@ -1221,7 +990,7 @@ static __always_inline unsigned int leaf_fit_small(struct pins_leaf *leaf,
 }
 
 /**
- * pins_map_fit() - lower the records of folios to fit their pins
+ * pins_map_reconcile() - lower the records of folios to fit their pins
  * @runs: folios that have lost pins, or are being freed, at most PINS_BATCH
  * @nr: how many
  * @batch: collects what was released
@@ -1231,7 +1000,7 @@ static __always_inline unsigned int leaf_fit_small(struct pins_leaf *leaf,
  *
  * Context: any but NMI.
  */
-void pins_map_fit(const struct pins_run *runs, unsigned int nr,
+void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
 		  struct pins_batch *batch)
 {
 	unsigned int i = 0;
@@ -1251,11 +1020,11 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		while (likely(!leaf->dead)) {
 			bool turn;
 
-			i += leaf_fit_small(leaf, place, runs + i, nr - i, batch);
+			i += leaf_reconcile_small(leaf, place, runs + i, nr - i, batch);
 			if (i == nr || !place_next(&place, &runs[i]))
 				break;
 			turn = slot_long(leaf->slot[place.slot]);
-			leaf_fit(leaf, &leaf->slot[place.slot], runs[i].folio,
+			leaf_reconcile(leaf, &leaf->slot[place.slot], runs[i].folio,
 				 batch);
 			if (++i == nr || turn || !place_next(&place, &runs[i]))
 				break;
@@ -1263,7 +1032,7 @@ void pins_map_fit(const struct pins_run *runs, unsigned int nr,
 		batch_uncharge(batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
-	batch_settle(batch);
+	batch_unlocked(batch);
 	rcu_read_unlock();
 }
 
@@ -1323,7 +1092,7 @@ static bool leaf_look(struct pins_leaf *leaf)
 		rcu_read_lock();
 		raw_spin_lock_irq(&leaf->lock);
 		if (*slot && !folio_test_large(pfn_folio(pfn))) {
-			slot_fit(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
+			slot_reconcile(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
 				 &batch);
 			if (!*slot)
 				leaf_put(leaf, pfn_folio(pfn), 1);
@@ -1333,7 +1102,7 @@ static bool leaf_look(struct pins_leaf *leaf)
 		leaf->doubt |= again;
 		batch_uncharge(&batch);
 		raw_spin_unlock_irq(&leaf->lock);
-		batch_settle(&batch);
+		batch_unlocked(&batch);
 		rcu_read_unlock();
 	}
 	pins_batch_flush(&batch);
@@ -1415,17 +1184,7 @@ static unsigned long map_next(unsigned long pfn)
 		   map_find(&pins_large, PINS_LARGE_ORDER, pfn));
 }
 
-/**
- * pins_map_forget() - a range of memory goes away
- * @start_pfn: its first page
- * @end_pfn: behind its last page
- *
- * For memory of devices, whose pages need not be free then: it has no records after
- * that.
- *
- * Context: process context.
- */
-void pins_map_forget(unsigned long start_pfn, unsigned long end_pfn)
+void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn)
 {
 	struct pins_batch batch = {};
 	unsigned long pfn = start_pfn;
@@ -1443,13 +1202,13 @@ void pins_map_forget(unsigned long start_pfn, unsigned long end_pfn)
 		if (leaf) {
 			raw_spin_lock_irqsave(&leaf->lock, flags);
 			if (leaf->slot[place.slot]) {
-				slot_fit(&leaf->slot[place.slot], run.folio, 0, &batch);
+				slot_reconcile(&leaf->slot[place.slot], run.folio, 0, &batch);
 				leaf_put(leaf, run.folio, 1);
 			}
 			batch_uncharge(&batch);
 			raw_spin_unlock_irqrestore(&leaf->lock, flags);
 		}
-		batch_settle(&batch);
+		batch_unlocked(&batch);
 		rcu_read_unlock();
 		cond_resched();
 		pfn++;
@@ -1629,13 +1388,18 @@ void pins_entry_put(struct pins_entry *entry)
 			put_pins_cgroup(entry->owner[i]);
 }
 
-/* How many folios have records, for tests that look for leaks. */
-static int __maybe_unused pins_records_get(void *data, u64 *val)
+/**
+ * pins_map_records() - how many folios have records
+ *
+ * For tests that look for leaks.
+ *
+ * Context: any.
+ */
+unsigned long pins_map_records(void)
 {
 	struct xarray *maps[] = { &pins_small, &pins_large };
+	unsigned long index, records = 0;
 	struct pins_leaf *leaf;
-	unsigned long index;
-	u64 records = 0;
 	int i;
 
 	rcu_read_lock();
@@ -1643,23 +1407,8 @@ static int __maybe_unused pins_records_get(void *data, u64 *val)
 		xa_for_each(maps[i], index, leaf)
 			records += READ_ONCE(leaf->used);
 	rcu_read_unlock();
-	*val = records;
-	return 0;
+	return records;
 }
-
-#ifdef CONFIG_DEBUG_FS
-DEFINE_DEBUGFS_ATTRIBUTE(pins_records_fops, pins_records_get, NULL, "%llu\n");
-
-static int __init pins_debugfs_init(void)
-{
-	struct dentry *dir = debugfs_create_dir("pins", NULL);
-
-	debugfs_create_file("records", 0400, dir, NULL, &pins_records_fops);
-	debugfs_create_file("ranges", 0400, dir, NULL, &pins_ranges_fops);
-	return 0;
-}
-late_initcall(pins_debugfs_init);
-#endif /* CONFIG_DEBUG_FS */
 
 static int __init pins_map_init(void)
 {

@@ -75,31 +75,8 @@ static void steer_count(struct pins_steer *steer, enum pins_stat_item item, long
 	put_pins_cgroup(pins);
 }
 
-/**
- * pins_stays() - is a folio to be pinned where it is, though it may not be there?
- * @folio: the folio, which the caller has pinned
- *
- * Yes, if it has a long-term pin: it cannot be moved until that is gone, and then
- * neither.
- *
- * Context: any but NMI.
- */
-bool pins_stays(struct folio *folio)
-{
-	return pins_enabled() && atomic_read(pins_gate_of(folio)) &&
-	       pins_map_recorded(folio);
-}
-
-/**
- * pins_steered() - GUP has moved folios of a request, or not
- * @steer: the request
- * @moved: how many pages were moved
- * @left: folios that could not be
- *
- * Context: process context.
- */
-void pins_steered(struct pins_steer *steer, unsigned int moved,
-		  struct list_head *left)
+void __pins_steered(struct pins_steer *steer, unsigned int moved,
+		    struct list_head *left)
 {
 	struct folio *folio;
 
@@ -207,15 +184,15 @@ static bool steers_blocks(struct mm_struct *mm)
 }
 
 /* Is a folio to be moved to another block, if it can be? */
-static bool steer_misplaced(struct folio *folio)
+static bool steer_in_movable_block(struct folio *folio)
 {
 	return folio_order(folio) < pageblock_order &&
 	       is_migrate_movable(folio_migratetype(folio)) &&
 	       !folio_test_hugetlb(folio) && !folio_is_zone_device(folio) &&
-	       !is_zero_folio(folio) && !pins_stays(folio);
+	       !is_zero_folio(folio) && !pins_folio_recorded(folio);
 }
 
-bool __pins_misplaced(struct page **pages, unsigned long nr)
+bool __pins_in_movable_block(struct page **pages, unsigned long nr)
 {
 	struct pins_iter it = { .pages = pages, .nr = nr };
 
@@ -226,7 +203,7 @@ bool __pins_misplaced(struct page **pages, unsigned long nr)
 
 		it.pos += run.n;
 		pins_iter_resched(&it, &run);
-		if (steer_misplaced(run.folio))
+		if (steer_in_movable_block(run.folio))
 			return true;
 	}
 	return false;
@@ -310,7 +287,7 @@ static unsigned long steer_collect(struct pins_iter *it, struct list_head *list)
 
 		it->pos += run.n;
 		pins_iter_resched(it, &run);
-		if (!steer_misplaced(folio))
+		if (!steer_in_movable_block(folio))
 			continue;
 		/*
 		 * What another CPU has just put on its way to an LRU list stays:

@@ -155,12 +155,12 @@ static void pins_map_test_exit(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->charged[i]), 0);
 		KUNIT_EXPECT_EQ(test, atomic_long_read(&t->pins[i]), 0);
 	}
-	pins_records_get(NULL, &records);
+	records = pins_map_records();
 	KUNIT_EXPECT_EQ(test, records, 0);
-	for (i = 0; i < 1 << PINS_GATE_BITS; i++)
-		if (atomic_read(&pins_gate[i]))
-			KUNIT_FAIL(test, "gate %d is %d", i,
-				   atomic_read(&pins_gate[i]));
+	for (i = 0; i < 1 << PINS_FILTER_BITS; i++)
+		if (atomic_read(&pins_filter[i]))
+			KUNIT_FAIL(test, "filter %d is %d", i,
+				   atomic_read(&pins_filter[i]));
 	for (i = 0; i < TEST_PAGES && t->pages[i]; i++) {
 		KUNIT_EXPECT_EQ(test, page_ref_count(t->pages[i]), 1);
 		__free_page(t->pages[i]);
@@ -266,7 +266,7 @@ static void pins_test_large(struct kunit *test)
 			pages[j] = page + nr - n + j;
 		KUNIT_EXPECT_EQ(test, test_pin(t, 1, pages, n), nr);
 		KUNIT_EXPECT_EQ(test, test_pin(t, 1, pages + n - 1, 1), 0);
-		pins_records_get(NULL, &records);
+		records = pins_map_records();
 		KUNIT_EXPECT_EQ(test, records, 1);
 		test_unpin(pages, n);
 		KUNIT_EXPECT_EQ(test, test_charged(t, 1), nr);

@@ -112,7 +112,7 @@ static long m_sum(struct m_folio *f)
 }
 
 /* Lower the counts to fit: first or, if it keeps some, last those of @id. */
-static void m_fit(struct m_folio *f, long pins, u32 id, long keep)
+static void m_reconcile(struct m_folio *f, long pins, u32 id, long keep)
 {
 	long excess = m_sum(f) - pins, n;
 	int i, nr = 0, pass;
@@ -172,12 +172,12 @@ static void m_add(struct m_folio *f, struct m_cgroup *cg, long n)
 	if (r) {
 		r->count += n;
 		if (f->nr > 1)
-			m_fit(f, max(pins, n), cg->cgrp->pins->id, n);
+			m_reconcile(f, max(pins, n), cg->cgrp->pins->id, n);
 		else
-			m_fit(f, max(pins, n), 0, 0);
+			m_reconcile(f, max(pins, n), 0, 0);
 		return;
 	}
-	m_fit(f, max(pins - n, 0), m_attribution, 0);
+	m_reconcile(f, max(pins - n, 0), m_attribution, 0);
 	r = &f->rec[f->nr++];
 	*r = (struct m_record){
 		.cg = cg, .count = n, .type = m_type(f->folio),
@@ -194,7 +194,7 @@ static void m_dropped(struct m_folio *f, bool unpinned)
 	if (!f->folio)
 		return;
 	if (unpinned || freed)
-		m_fit(f, freed ? 0 : m_pins(f), m_attribution, 0);
+		m_reconcile(f, freed ? 0 : m_pins(f), m_attribution, 0);
 	if (freed)
 		f->folio = NULL;
 }
@@ -609,7 +609,7 @@ static void op_look(void)
 	m_attribution = current->active_pins ?: current->css->id;
 	for (i = 0; i < MEM_PAGES; i++)
 		if (m_folio[i].folio && !folio_test_large(m_folio[i].folio))
-			m_fit(&m_folio[i], m_pins(&m_folio[i]), m_attribution, 0);
+			m_reconcile(&m_folio[i], m_pins(&m_folio[i]), m_attribution, 0);
 	peek_look();
 }
 

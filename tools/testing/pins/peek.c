@@ -5,7 +5,9 @@
  * Copyright (C) 2026 the pins authors
  */
 #include "../../../mm/pins/map.c"
+#include "../../../mm/pins/pageblock.c"
 #include "../../../kernel/cgroup/pins.c"
+#include "../../../kernel/cgroup/pins-policy.c"
 #include "world.h"
 
 static struct pins_leaf *leaf_of(struct folio *folio, unsigned int *slot)
@@ -56,17 +58,17 @@ unsigned long peek_max(struct cgroup *cgrp)
 	return css_pins(cgrp->pins)->counter.max;
 }
 
-/* Nothing is going on: the leaves, their counts and the gate agree. */
+/* Nothing is going on: the leaves, their counts and the filter agree. */
 void peek_consistent(bool empty)
 {
-	static int gate[1 << PINS_GATE_BITS];
+	static int filter[1 << PINS_FILTER_BITS];
 	struct xarray *maps[] = { &pins_small, &pins_large };
 	struct pins_leaf *leaf;
 	unsigned long index;
 	unsigned int i, j;
-	u64 records = 0, seen;
+	u64 records = 0;
 
-	memset(gate, 0, sizeof(gate));
+	memset(filter, 0, sizeof(filter));
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
 		xa_for_each(maps[i], index, leaf) {
 			unsigned int used = 0;
@@ -80,8 +82,8 @@ void peek_consistent(bool empty)
 					continue;
 				pfn <<= leaf->large ? PINS_LARGE_ORDER : 0;
 				if (!used++ || leaf->large)
-					gate[pins_gate_of((void *)&mem_map[pfn]) -
-					     pins_gate]++;
+					filter[pins_filter_of((void *)&mem_map[pfn]) -
+					     pins_filter]++;
 			}
 			CHECK(used == leaf->used);
 			CHECK(used || leaf->queued);
@@ -89,11 +91,10 @@ void peek_consistent(bool empty)
 		}
 		CHECK(!empty || xa_empty(maps[i]));
 	}
-	pins_records_get(NULL, &seen);
-	CHECK(seen == records);
+	CHECK(pins_map_records() == records);
 	CHECK(!empty || !records);
-	for (i = 0; i < ARRAY_SIZE(gate); i++)
-		CHECK(gate[i] == READ_ONCE(pins_gate[i].counter));
+	for (i = 0; i < ARRAY_SIZE(filter); i++)
+		CHECK(filter[i] == READ_ONCE(pins_filter[i].counter));
 }
 
 /*

@@ -11,6 +11,7 @@
 #include <linux/page_counter.h>
 #include <linux/pins.h>
 #include <linux/pins_cgroup.h>
+#include "../../../mm/pins.h"
 #include <linux/xarray.h>
 
 #define NR_CSS		64

@@ -163,7 +163,7 @@ void pins_check_eq(long value, long want, const char *what, const char *file,
 	test_exit(KSFT_FAIL);
 }
 
-void pins_check_settles(const char *cg, long want, const char *file, int line)
+void pins_check_reaches(const char *cg, long want, const char *file, int line)
 {
 	int ms;
 

@@ -168,7 +168,7 @@ extern char pins_root[], pins_top[];
 void pins_check(bool ok, const char *what, const char *file, int line);
 void pins_check_eq(long value, long want, const char *what, const char *file,
 		   int line);
-void pins_check_settles(const char *cg, long want, const char *file, int line);
+void pins_check_reaches(const char *cg, long want, const char *file, int line);
 void pins_check_stat(const char *cg, const char *key, long want,
 		     const char *file, int line);
 void __noreturn skip(const char *fmt, ...) __printf(1, 2);
@@ -178,8 +178,8 @@ void __noreturn skip(const char *fmt, ...) __printf(1, 2);
 #define check_eq(value, want) \
 	pins_check_eq(value, want, #value, __FILE__, __LINE__)
 /* pins.current comes to be that, at once or when some work has run */
-#define check_settles(cg, want) \
-	pins_check_settles(cg, want, __FILE__, __LINE__)
+#define check_reaches(cg, want) \
+	pins_check_reaches(cg, want, __FILE__, __LINE__)
 /* all is of that kind */
 #define check_stat(cg, key, want) \
 	pins_check_stat(cg, key, want, __FILE__, __LINE__)

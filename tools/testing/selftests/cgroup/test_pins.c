@@ -482,11 +482,11 @@ static void stat_foreign(void)
 	/* Together they hold their own memory */
 	check_eq(pins_stat(a, "foreign"), 0);
 	unpin(&q);
-	check_settles(b, 0);
+	check_reaches(b, 0);
 	check_eq(pins_stat(b, "foreign"), 0);
 	check_eq(pins_current(a), SZ_64K);
 	unpin(&p);
-	check_settles(a, 0);
+	check_reaches(a, 0);
 	check_eq(munmap(m.addr, m.len), 0);
 	check_eq(close(m.fd), 0);
 	check_eq(cg_write(pins_top, "cgroup.subtree_control", "-memory"), 0);

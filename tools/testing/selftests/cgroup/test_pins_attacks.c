@@ -225,7 +225,7 @@ static void shared_mm(void)
 	pid = clone(share_mm, stack + SZ_64K, CLONE_VM | SIGCHLD, b);
 	check(pid > 0);
 	check_eq(reap(pid), 0);
-	check_settles(b, 0);
+	check_reaches(b, 0);
 }
 
 static void *pin_in_thread(void *cg)
@@ -267,7 +267,7 @@ static void moved_in_a_request(void)
 	check_eq(cg_enter(to, s.pid), 0);
 	check_eq(stall_end(&s), -ENOMEM);
 	check_eq(pins_events_local(to), 1);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 	stall_kill(&s);
 
 	s = stall_begin(from, SZ_64K);
@@ -278,7 +278,7 @@ static void moved_in_a_request(void)
 	check_eq(pins_current(to), SZ_64K);
 	check_eq(pins_current(top), SZ_64K);
 	stall_kill(&s);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 }
 
 /* As many pins as one request asks for are nobody's as long as it lasts; then
@@ -316,7 +316,7 @@ static void byte_in_each(void)
 	set_max(cg, NR * SZ_2M - PAGE_SIZE);
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, NR),
 		 -ENOMEM);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	set_max(cg, NR * SZ_2M);
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, NR), 0);
 	check_eq(pins_current(cg), NR * SZ_2M);
@@ -418,7 +418,7 @@ static void mapped_and_unmapped(void)
 	check(!madvise(range.addr, range.len, MADV_POPULATE_READ));
 	check_eq(pins_current(cg), PAGE_SIZE);
 	unpin(&held);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 /* The same page a thousand times in a request, and in many thousand buffers. */
@@ -552,7 +552,7 @@ static void fd_passed_on(void)
 		check_eq(cg_destroy(a), 0);
 		check_eq(pins_current(top), SZ_64K);
 		check(!close(fd));
-		check_settles(top, 0);
+		check_reaches(top, 0);
 		check_eq(pins_current(b), 0);
 	}
 	if (!nr)
@@ -590,8 +590,8 @@ static void ring_of_two(void)
 	check_eq(pins_current(b), PAGES(2));
 	check_eq(pins_events(a), 0);
 	check_eq(close(ring), 0);
-	check_settles(a, 0);
-	check_settles(b, 0);
+	check_reaches(a, 0);
+	check_reaches(b, 0);
 }
 
 /* Cloned buffers are no new pins: who took them pays till both are gone. */
@@ -623,7 +623,7 @@ static void cloned_by_another(void)
 	baton_pass(&go);
 	if (reap(pid) == KSFT_SKIP)
 		skip("no cloning of buffers between processes");
-	check_settles(a, 0);
+	check_reaches(a, 0);
 	check_eq(pins_peak(b), 0);
 }
 
@@ -651,7 +651,7 @@ static void neighbour_lets_go(int by)
 		}
 		unpin(&theirs[0]);
 		unpin_by_close(&theirs[1]);
-		check_settles(b, 0);
+		check_reaches(b, 0);
 		check_eq(pins_current(a), m.len);
 		enter(a);
 		check_eq(pin(&again, SOURCE_URING, &m), 0);
@@ -728,7 +728,7 @@ static void neighbour_refers_to_it(void)
 	baton_pass(&go);
 	check_eq(reap(pid), 0);
 	/* And not longer: nobody has to pin or to free it for that. */
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 /* Get others refused or held up */
@@ -777,7 +777,7 @@ static void stalled_beside(void)
 	check_eq(stall_end(&s), 0);
 	check_eq(pins_current(cg), SZ_2M);
 	stall_kill(&s);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 }
 
 static void killed_while_stalled(void)
@@ -786,7 +786,7 @@ static void killed_while_stalled(void)
 	struct stall s = stall_begin(cg, SZ_2M);
 
 	stall_kill(&s);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 	sibling_goes_on(cg_make("a/c"));
 }
 
@@ -803,7 +803,7 @@ static void frozen_while_stalled(void)
 	check_eq(pins_current(cg), SZ_2M);
 	/* A frozen process dies like any other */
 	stall_kill(&s);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 }
 
 /* A limit that jumps about lets in no more than its highest value. */
@@ -843,7 +843,7 @@ static void limit_jumps(void)
 		check_eq(kill(pid[i], SIGKILL), 0);
 		check_eq(reap(pid[i]), 128 + SIGKILL);
 	}
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check(pins_peak(cg) <= 3 * step);
 	check_eq(pins_stat(cg, "unpins"), pins_stat(cg, "pins"));
 }
@@ -867,7 +867,7 @@ static void replaced_when_full(void)
 	set_max(cg, PAGES(6));
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE, &update,
 				sizeof(update)), 1);
-	check_settles(cg, PAGES(4));
+	check_reaches(cg, PAGES(4));
 	check_eq(uring_register(ring, IORING_UNREGISTER_BUFFERS, NULL, 0), 0);
 	check_eq(pins_current(cg), 0);
 }
@@ -890,13 +890,13 @@ static void replaced_in_part(void)
 	update.nr = 3;
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE, &update,
 				sizeof(update)), 1);
-	check_settles(cg, PAGES(4 + 1 + 1));
+	check_reaches(cg, PAGES(4 + 1 + 1));
 	update.offset = 1;
 	update.nr = 2;
 	update.data = (uintptr_t)&new[1];
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE, &update,
 				sizeof(update)), -ENOMEM);
-	check_settles(cg, PAGES(4 + 1 + 1));
+	check_reaches(cg, PAGES(4 + 1 + 1));
 	check_eq(uring_register(ring, IORING_UNREGISTER_BUFFERS, NULL, 0), 0);
 	check_eq(pins_current(cg), 0);
 }
@@ -953,7 +953,7 @@ static void nonsense(void)
 		iov[1] = bad[i];
 		check(uring_register(ring, IORING_REGISTER_BUFFERS, iov, 2) <
 		      0);
-		check_settles(cg, 0);
+		check_reaches(cg, 0);
 	}
 	check(uring_register(ring, IORING_REGISTER_BUFFERS, iov, 0) < 0);
 	check(uring_register(ring, IORING_REGISTER_BUFFERS, iov, 1 << 14 | 1) <
@@ -965,7 +965,7 @@ static void nonsense(void)
 		for (i = 0; i < ARRAY_SIZE(lengths); i++)
 			check(pin_part(&p, source, &m, 0, lengths[i]) < 0);
 	}
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pins_events(cg), 0);
 	/* And what is empty on purpose is not nonsense */
 	iov[1] = (struct iovec){ };
@@ -993,7 +993,7 @@ static void ring_pins_itself(void)
 	check(pins_current(cg) >= (long)iov.iov_len);
 	check(!munmap(iov.iov_base, iov.iov_len));
 	check(!close(ring));
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 static int sqpoll_ring(void)
@@ -1039,8 +1039,8 @@ static void thread_of_a_ring(void)
 	check_eq(pins_current(b), PAGES(8));
 	check_eq(kill(pid, SIGKILL), 0);
 	check_eq(reap(pid), 128 + SIGKILL);
-	check_settles(a, 0);
-	check_settles(b, 0);
+	check_reaches(a, 0);
+	check_reaches(b, 0);
 }
 
 /* A removed cgroup stays as long as a pin of it does. One ring can hold very
@@ -1080,7 +1080,7 @@ static void many_removed(void)
 		usleep(10000);
 	check_eq(pins_dying(top), NR);
 	check_eq(close(ring), 0);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 }
 
 /* Very many cgroups pin the same memory, so that its lists of owners are long.
@@ -1115,8 +1115,8 @@ static void crowd_of_owners(void)
 	for (i = 0; i < NR; i++)
 		unpin_by_close(&p[i * 7 % NR]);
 	unpin(&q);
-	check_settles(top, 0);
-	check_settles(ours, 0);
+	check_reaches(top, 0);
+	check_reaches(ours, 0);
 	check_eq(pins_events(ours), 0);
 }
 
@@ -1173,7 +1173,7 @@ static void crowd_on_one_page(void)
 	enter_root();
 	unpin(&all);
 	check_eq(close(ring), 0);
-	check_settles(crowd, 0);
+	check_reaches(crowd, 0);
 	cg_write(victim, "memory.reclaim", "16M");
 	sleep(1);	/* until the worker has freed the leaves that it paid for */
 	cg_destroy(victim);
@@ -1226,7 +1226,7 @@ static void throttled_beside(void)
 	check_eq(cg_write(slow, "cpu.max", "max"), 0);
 	check_eq(kill(pid, SIGKILL), 0);
 	check_eq(reap(pid), 128 + SIGKILL);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 	enter_root();
 	cg_write(top, "cgroup.subtree_control", "-cpu");
 	cg_write(pins_top, "cgroup.subtree_control", "-cpu");
@@ -1432,7 +1432,7 @@ static void short_of_memory(void)
 						IORING_UNREGISTER_BUFFERS,
 						NULL, 0), 0);
 		}
-		check_settles(ours, 0);
+		check_reaches(ours, 0);
 		check_eq(pins_current(top), 4 * shared.len);
 		for (i = 0; i < ARRAY_SIZE(cg); i++) {
 			enter(cg[i]);

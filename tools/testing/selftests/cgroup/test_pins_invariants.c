@@ -66,7 +66,7 @@ static void all_sources(bool backwards)
 		check_eq(pins_current(cg), m.len);
 		unpin(&p[backwards ? nr - 1 - i : i]);
 	}
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 static void all_sources_forwards(void)
@@ -143,7 +143,7 @@ static void coalesced_buffers(void)
 		check_eq(uring_register(ring, IORING_REGISTER_BUFFERS_UPDATE,
 					&update, sizeof(update)), 1);
 	}
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pins_stat(cg, "unpins"), pins_stat(cg, "pins"));
 }
 
@@ -245,7 +245,7 @@ static void ended_by(int sig)
 	check_eq(pins_current(cg), SZ_2M + nr * SZ_64K);
 	check_eq(kill(pid, sig), 0);
 	check_eq(reap(pid), 128 + sig);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pins_stat(cg, "unpins"), pins_stat(cg, "pins"));
 }
 
@@ -268,7 +268,7 @@ static void cgroup_killed(void)
 	pinning_process(cg, &nr);
 	pinning_process(cg, &nr);
 	check_eq(cg_write(cg, "cgroup.kill", "1"), 0);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 static void ring_closed(void)
@@ -280,7 +280,7 @@ static void ring_closed(void)
 	check_eq(pin(&p, SOURCE_URING, &m), 0);
 	check_eq(pins_current(cg), m.len);
 	unpin_by_close(&p);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 static void rings_share_buffers(void)
@@ -321,7 +321,7 @@ static void unmapped_while_pinned(void)
 	check_eq(pins_current(cg), held);
 	for (i = 0; i < ARRAY_SIZE(kinds); i++)
 		unpin(&p[i]);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 /* The kernel would split a huge folio that is mapped in part, or free it. */
@@ -482,7 +482,7 @@ static void referenced_often(bool freed)
 		check_eq(pin(&p, SOURCE_URING, &m), 0);
 		check_eq(pins_current(b), PAGE_SIZE);
 	}
-	check_settles(a, 0);
+	check_reaches(a, 0);
 }
 
 static void referenced_and_freed(void)
@@ -554,7 +554,7 @@ static void forked_while_pinned(void)
 		check_eq(pins_current(cg), m.len);
 		/* The child has inherited the ring and let go of it */
 		unpin(&p);
-		check_settles(cg, 0);
+		check_reaches(cg, 0);
 	}
 }
 
@@ -593,10 +593,10 @@ static void exec_while_pinned(void)
 	check_eq(pins_current(cg), SZ_64K);
 	check_eq(close(end.fd[1]), 0);
 	check_eq(reap(pid), 0);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 
 	pid = exec_program(FD_CLOEXEC, &end);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(close(end.fd[1]), 0);
 	check_eq(reap(pid), 0);
 }
@@ -702,7 +702,7 @@ static void refused_registration(void)
 	set_max(cg, PAGES(11));
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, 3),
 		 -ENOMEM);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pins_events(cg), 1);
 	set_max(cg, PAGES(12));
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, 3), 0);
@@ -778,9 +778,9 @@ static void allocation_fails(void)
 				unpin(&p);
 			}
 			/* AF_XDP's worker can't tell whose pins it drops */
-			check_settles(pins_top, SZ_64K);
+			check_reaches(pins_top, SZ_64K);
 			unpin(&other);
-			check_settles(pins_top, 0);
+			check_reaches(pins_top, 0);
 			close(m.fd);
 		}
 		check_eq(ret, 0);
@@ -839,7 +839,7 @@ static void repin_by_all_sources(void)
 	check_eq(pin(&q, SOURCE_URING, &m), 0);
 	unpin(&q);
 	unpin(&p);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pins_events(cg), 0);
 }
 
@@ -997,7 +997,7 @@ static void last_pin_goes_in(bool softirq)
 		io = io_start(dev, &m, IOCB_CMD_PWRITE);
 		unpin(&p);
 		io_finish(io);
-		check_settles(cg, 0);
+		check_reaches(cg, 0);
 	}
 	check_eq(pins_stat(cg, "unpins"), pins_stat(cg, "pins"));
 }
@@ -1027,7 +1027,7 @@ static void removed_and_in_timer(void)
 	unpin(&p);
 	check_eq(munmap(m.addr, m.len), 0);
 	io_finish(io);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 }
 
 /* I7 no ghost */
@@ -1159,14 +1159,14 @@ static void device_memory(bool until)
 		if (until) {
 			for (i = 0; i < ARRAY_SIZE(pipes); i++)
 				check(!close(pipes[i].fd[0]) && !close(pipes[i].fd[1]));
-			check_settles(cg, 0);
+			check_reaches(cg, 0);
 		}
 		_exit(0);
 	}
 	ret = reap(pid);
 	erase_dax();
 	check_eq(ret, 0);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 static void device_memory_is_released(void)
@@ -1242,7 +1242,7 @@ static void closed_elsewhere(void)
 		check_eq(pin(&q, SOURCE_URING, &n), 0);
 		baton_take(&go);
 		unpin(&p);
-		check_settles(a, 0);
+		check_reaches(a, 0);
 		check_eq(pins_current(b), n.len);
 		_exit(0);
 	}
@@ -1250,7 +1250,7 @@ static void closed_elsewhere(void)
 	check_eq(pins_current(a), m.len);
 	baton_pass(&go);
 	check_eq(reap(pid), 0);
-	check_settles(b, 0);
+	check_reaches(b, 0);
 	check_eq(pins_current(a), 0);
 }
 
@@ -1327,11 +1327,11 @@ static void killed_owner_gives_back_own(void)
 		}
 		check_eq(kill(pid[round], SIGKILL), 0);
 		reap(pid[round]);
-		check_settles(cg[round], 0);
+		check_reaches(cg[round], 0);
 		check_eq(pins_current(cg[1 - round]), m.len);
 		check_eq(kill(pid[1 - round], SIGKILL), 0);
 		reap(pid[1 - round]);
-		check_settles(cg[1 - round], 0);
+		check_reaches(cg[1 - round], 0);
 	}
 }
 
@@ -1356,7 +1356,7 @@ static void total_is_exact(void)
 	for (j = 0; j < nr; j++)
 		for (i = 0; i < 3; i++)
 			unpin_by_close(&p[i][j]);
-	check_settles(top, 0);
+	check_reaches(top, 0);
 	for (i = 0; i < 3; i++)
 		check_eq(pins_current(cg[i]), 0);
 }
@@ -1392,7 +1392,7 @@ static void other_process_pays(void)
 
 	/* The limit is that of the one who pays, too */
 	check_eq(close(p.fd), 0);
-	check_settles(b, 0);
+	check_reaches(b, 0);
 	set_max(b, m.len - PAGE_SIZE);
 	check_eq(iommufd_open(&p), 0);
 	check_eq(iommufd_map(&p, &m, 0, m.len), 0);

@@ -166,7 +166,7 @@ static void last_pages(bool below_parent)
 	watch_stop();
 	check(watch.highest <= LUCKY * SZ_64K);
 	check(pins_peak(limited) <= LUCKY * SZ_64K);
-	check_settles(cgroup, 0);
+	check_reaches(cgroup, 0);
 }
 
 static void last_pages_of_cgroup(void)
@@ -267,7 +267,7 @@ static void small_beside_big(bool siblings)
 		kill(hammers[i], SIGKILL);
 		check_eq(reap(hammers[i]), 128 + SIGKILL);
 	}
-	check_settles(top, 0);
+	check_reaches(top, 0);
 }
 
 static void small_beside_big_in_cgroup(void)
@@ -325,7 +325,7 @@ static void held_all_the_time(void)
 	}
 	for (i = 0; i < ARRAY_SIZE(kinds); i++)
 		unpin(&held[i]);
-	check_settles(cgroup, 0);
+	check_reaches(cgroup, 0);
 }
 
 /* I2, I4: the last unpin of a page races with its next first pin. Whichever is
@@ -491,8 +491,8 @@ static void killed_in_the_middle(void)
 			kill(pid[i], SIGKILL);
 			check_eq(reap(pid[i]), 128 + SIGKILL);
 		}
-		check_settles(cg[0], 0);
-		check_settles(cg[1], 0);
+		check_reaches(cg[0], 0);
+		check_reaches(cg[1], 0);
 		check(pins_stat(cg[0], "pins") > 0);
 	}
 }
@@ -553,7 +553,7 @@ static void removed_meanwhile(void)
 		baton_pass(&give);
 		check_eq(cg_destroy(cg), 0);
 		check_eq(reap(pid), 0);
-		check_settles(top, 0);
+		check_reaches(top, 0);
 	}
 }
 

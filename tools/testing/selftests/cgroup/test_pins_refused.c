@@ -217,7 +217,7 @@ static void ring_restarts(void)
 		check_eq(pin(&p, SOURCE_URING, &m), 0);
 		check_eq(close(p.fd), 0);
 	}
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(refusals(cg, "pins.events"), 0);
 }
 
@@ -250,7 +250,7 @@ static void process_restarts(int sig)
 		close(ready.fd[0]);
 		close(ready.fd[1]);
 	}
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(refusals(cg, "pins.events"), 0);
 }
 
@@ -298,7 +298,7 @@ static void every_one_has_its_turn(void)
 		check_eq(kill(pid[i], SIGKILL), 0);
 		check_eq(reap(pid[i]), 128 + SIGKILL);
 	}
-	check_settles(top, 0);
+	check_reaches(top, 0);
 	check_eq(pins_stat(top, "unpins"), pins_stat(top, "pins"));
 	check(pins_peak(top) <= PAGES(400));
 }

@@ -55,9 +55,9 @@ static void charge_and_uncharge(void)
 		check_stat(cg, stat, held);
 		unpin(&second);
 	}
-	check_settles(cg, held);
+	check_reaches(cg, held);
 	unpin(&first);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_stat(cg, stat, 0);
 	check_eq(pins_stat(cg, "unpins"), pins_stat(cg, "pins"));
 	peak = pins_peak(cg);
@@ -65,14 +65,14 @@ static void charge_and_uncharge(void)
 
 	set_max(cg, held - PAGE_SIZE);
 	check_eq(pin(&first, source, &m), -ENOMEM);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pins_events_local(cg), 1);
 
 	set_max(cg, held);
 	check_eq(pin(&first, source, &m), 0);
 	check_eq(pins_current(cg), held);
 	unpin_by_close(&first);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 /* Half of the buffer is there for the fast path, half has to be faulted in. */
@@ -91,7 +91,7 @@ static void refused_in_the_middle(void)
 	for (i = 0; i < 2 * SZ_64K; i += SZ_64K / 2) {
 		set_max(cg, i);
 		check_eq(pin(&p, source, &m), -ENOMEM);
-		check_settles(cg, 0);
+		check_reaches(cg, 0);
 	}
 	if (pin_sources[source].can & CAN_ONCE)
 		return;
@@ -100,9 +100,9 @@ static void refused_in_the_middle(void)
 	set_max(cg, SZ_64K);
 	check_eq(pin_part(&held, source, &m, 0, SZ_64K / 2), 0);
 	check_eq(pin(&p, source, &m), -ENOMEM);
-	check_settles(cg, SZ_64K / 2);
+	check_reaches(cg, SZ_64K / 2);
 	unpin(&held);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 /* RDMA and iommufd come in rounds; an early one fits, a later one does not. */
@@ -115,12 +115,12 @@ static void refused_in_a_late_round(void)
 	m = mem_get(MEM_MEMFD, 3 * SZ_2M);
 	set_max(cg, m.len - PAGE_SIZE);
 	check_eq(pin(&p, source, &m), -ENOMEM);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	set_max(cg, m.len);
 	check_eq(pin(&p, source, &m), 0);
 	check_eq(pins_current(cg), mem_folios(&m, 0, m.len));
 	unpin(&p);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 /* A buffer that begins and ends within a huge folio. */
@@ -136,11 +136,11 @@ static void parts_of_huge_folios(void)
 		 0);
 	check_eq(pins_current(cg), m.len);
 	unpin(&p);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	check_eq(pin_part(&p, source, &m, SZ_2M + SZ_64K, PAGE_SIZE), 0);
 	check_eq(pins_current(cg), SZ_2M);
 	unpin(&p);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 }
 
 static void run(const char *name, void (*fn)(void))

@@ -387,7 +387,7 @@ static void block_at_the_memory_limit(void)
 	check_eq(pins_stat(cg, "steer_failed"), 0);
 	check_eq(cg_read_key_long(cg, "memory.events", "oom "), 0);
 	unpin(&p);
-	check_settles(cg, 0);
+	check_reaches(cg, 0);
 	/* Nothing is to keep the memory cgroup when it goes */
 	enter_root();
 	munmap(m.addr, m.len);

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The pins controller: how to pin, not how much. pins.wait.max says how long a request
+ * may wait for memory that is being moved, see mm/pins/wait.c; pins.steer says where
+ * long-term pins are to lie, see mm/pins/steer.c.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+
+#include <linux/jump_label_ratelimit.h>
+#include <linux/kernel.h>
+#include <linux/pins.h>
+#include <linux/sysctl.h>
+
+#include "pins-internal.h"
+
+/* Values of wait_max */
+#define WAIT_MAX	UINT_MAX
+#define WAIT_INHERIT	(UINT_MAX - 1)
+
+/* vm.pins_wait_max_us: for the root cgroup, and all that inherit from it */
+static unsigned int sysctl_pins_wait_max_us = 1000;
+
+/*
+ * To switch a static key patches kernel text and interrupts all CPUs. Whoever a
+ * cgroup is delegated to can write its files, so a key stays on for a while after
+ * its last user is gone. pins_key needs no such delay: the delegated cgroup itself
+ * keeps it on.
+ */
+#define KEY_LINGER	(10 * HZ)
+
+/* On while it is not 0, or that of some cgroup is not */
+DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, KEY_LINGER);
+
+/* On while some cgroup steers pins out of movable pageblocks */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, KEY_LINGER);
+
+/* Held while a value changes, and the static key with it that says whether any is set */
+static DEFINE_MUTEX(policy_lock);
+
+static void update_wait_key(unsigned int old, unsigned int new)
+{
+	bool did = old && old != WAIT_INHERIT, does = new && new != WAIT_INHERIT;
+
+	if (does && !did)
+		static_branch_deferred_inc(&pins_wait_key);
+	if (did && !does)
+		static_branch_slow_dec_deferred(&pins_wait_key);
+}
+
+static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
+{
+	mutex_lock(&policy_lock);
+	update_wait_key(pins->wait_max, wait_max);
+	WRITE_ONCE(pins->wait_max, wait_max);
+	mutex_unlock(&policy_lock);
+}
+
+static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
+{
+	mutex_lock(&policy_lock);
+	if (steers_blocks && !pins->steers_blocks)
+		static_branch_deferred_inc(&pins_steer_key);
+	if (!steers_blocks && pins->steers_blocks)
+		static_branch_slow_dec_deferred(&pins_steer_key);
+	WRITE_ONCE(pins->steers_blocks, steers_blocks);
+	mutex_unlock(&policy_lock);
+}
+
+/* A cgroup is made: nothing is set. */
+void pins_policy_init(struct pins_cgroup *pins)
+{
+	pins->wait_max = WAIT_INHERIT;
+}
+
+/* A cgroup is freed. */
+void pins_policy_free(struct pins_cgroup *pins)
+{
+	set_wait_max(pins, WAIT_INHERIT);
+	set_steers_blocks(pins, false);
+}
+
+/**
+ * pins_cgroup_steers_blocks() - are pins to leave movable pageblocks?
+ * @pins: the cgroup that pays for them
+ *
+ * Yes if it, or an ancestor, says so: it is for others that they are to leave, and
+ * who is in charge of them all need not ask each. Not if they are going to be refused
+ * anyway.
+ *
+ * Context: any.
+ */
+bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
+{
+	bool steers = false;
+
+	for (; pins; pins = limited_parent(pins)) {
+		steers |= READ_ONCE(pins->steers_blocks);
+		if (page_counter_read(&pins->counter) >= READ_ONCE(pins->counter.max))
+			return false;
+	}
+	return steers;
+}
+
+/**
+ * pins_cgroup_wait_max() - how long a request of the current task may wait
+ *
+ * Context: process context, RCU read side.
+ * Return: microseconds, or %PINS_WAIT_MAX.
+ */
+u64 pins_cgroup_wait_max(void)
+{
+	struct cgroup_subsys_state *css = task_css(current, pins_cgrp_id);
+
+	for (; css->parent; css = css->parent) {
+		unsigned int wait_max = READ_ONCE(css_pins(css)->wait_max);
+
+		if (wait_max == WAIT_MAX)
+			return PINS_WAIT_MAX;
+		if (wait_max != WAIT_INHERIT)
+			return wait_max;
+	}
+	return READ_ONCE(sysctl_pins_wait_max_us);
+}
+
+int pins_wait_max_show(struct seq_file *sf, void *v)
+{
+	unsigned int wait_max = READ_ONCE(css_pins(seq_css(sf))->wait_max);
+
+	if (wait_max == WAIT_MAX)
+		seq_puts(sf, "max\n");
+	else if (wait_max == WAIT_INHERIT)
+		seq_puts(sf, "inherit\n");
+	else
+		seq_printf(sf, "%u\n", wait_max);
+	return 0;
+}
+
+ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			    loff_t off)
+{
+	unsigned int wait_max;
+
+	buf = strstrip(buf);
+	if (!strcmp(buf, "max"))
+		wait_max = WAIT_MAX;
+	else if (!strcmp(buf, "inherit"))
+		wait_max = WAIT_INHERIT;
+	else if (kstrtouint(buf, 0, &wait_max) || *buf == '+' ||
+		 wait_max >= WAIT_INHERIT)
+		return -EINVAL;
+
+	set_wait_max(css_pins(of_css(of)), wait_max);
+	return nbytes;
+}
+
+int pins_steer_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->steers_blocks) ? "block\n" : "zone\n");
+	return 0;
+}
+
+ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			 loff_t off)
+{
+	bool block;
+
+	buf = strstrip(buf);
+	block = !strcmp(buf, "block");
+	if (!block && strcmp(buf, "zone"))
+		return -EINVAL;
+
+	set_steers_blocks(css_pins(of_css(of)), block);
+	return nbytes;
+}
+
+static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
+				void *buffer, size_t *lenp, loff_t *ppos)
+{
+	unsigned int old;
+	int err;
+
+	mutex_lock(&policy_lock);
+	old = sysctl_pins_wait_max_us;
+	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
+	update_wait_key(old, sysctl_pins_wait_max_us);
+	mutex_unlock(&policy_lock);
+	return err;
+}
+
+static unsigned int wait_max_us_max = WAIT_INHERIT - 1;
+
+static struct ctl_table pins_sysctls[] = {
+	{
+		.procname	= "pins_wait_max_us",
+		.data		= &sysctl_pins_wait_max_us,
+		.maxlen		= sizeof(sysctl_pins_wait_max_us),
+		.mode		= 0644,
+		.proc_handler	= pins_wait_max_sysctl,
+		.extra2		= &wait_max_us_max,
+	},
+};
+
+static int __init pins_policy_sysctl_init(void)
+{
+	register_sysctl_init("vm", pins_sysctls);
+	return 0;
+}
+late_initcall(pins_policy_sysctl_init);

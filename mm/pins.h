@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What GUP, the page allocator, compaction and memory hotplug call. Each inline is a
+ * static branch and, at most, one test. Nothing else runs until a cgroup uses the pins
+ * controller, but for what has to move: while memory is being emptied, and long-term
+ * pins of such memory. What is declared here without being built is not called.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#ifndef _MM_PINS_H
+#define _MM_PINS_H
+
+#include <linux/atomic.h>
+#include <linux/mm_types.h>
+#include <linux/page-flags.h>
+#include <linux/pins.h>
+
+struct pins_isolation;
+
+/*
+ * Whether the pin map may hold a record of the folios of a bucket, so that an
+ * unpin can tell with one load that it does not.
+ *
+ * Whoever drops a pin looks here afterwards, with a full barrier in between, be
+ * the pin a long-term one or not: if it is the last one, a charge of the folio
+ * ends with it. A record is added by somebody who holds a pin, and counted here
+ * before that pin is dropped, again with a full barrier in between. So of two
+ * that drop their pins, the one that finds nothing in the filter is seen to have done
+ * so by the other, when it counts the pins that are left.
+ */
+#define PINS_FILTER_BITS	12
+#define PINS_FILTER_PAGES	512
+extern atomic_t pins_filter[1 << PINS_FILTER_BITS];
+
+/*
+ * The first page of each PINS_FILTER_PAGES decides, by its number. Where struct pages lie in
+ * one aligned array, dividing the address does the same and is cheaper.
+ */
+static __always_inline atomic_t *pins_filter_of(const struct folio *folio)
+{
+	unsigned long block;
+
+	if (IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP) &&
+	    !(sizeof(struct page) & (sizeof(struct page) - 1)))
+		block = (unsigned long)folio / (PINS_FILTER_PAGES * sizeof(struct page));
+	else
+		block = page_to_pfn(&folio->page) / PINS_FILTER_PAGES;
+	return &pins_filter[block % (1 << PINS_FILTER_BITS)];
+}
+
+bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_pages,
+		    unsigned int gup_flags, bool locked);
+long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
+long __pins_charge_folios(struct folio **folios, long nr);
+void __pins_unpin_pages(struct page **pages, unsigned long npages);
+void __pins_unpinned(struct folio *folio, bool large);
+void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn);
+bool pins_map_recorded(struct folio *folio);
+
+/**
+ * pins_refused() - is a request refused before it pins anything?
+ * @mm: the address space, NULL for memfd_pin_folios()
+ * @start: its first address
+ * @nr_pages: how many pages it is to pin
+ * @gup_flags: those of others than FOLL_LONGTERM are not
+ * @locked: whether the caller holds mmap_lock
+ *
+ * If not, it may be when it is charged.
+ *
+ * Context: process context, sleeps.
+ * Return: whether it has to fail with -ENOMEM, because a limit has no room for it.
+ */
+static __always_inline bool pins_refused(struct mm_struct *mm, unsigned long start,
+					 unsigned long nr_pages, unsigned int gup_flags,
+					 bool locked)
+{
+	return pins_enabled() && (gup_flags & FOLL_LONGTERM) &&
+	       __pins_refused(mm, start, nr_pages, gup_flags, locked);
+}
+
+/**
+ * pins_charge_pages() - charge long-term pins that were just taken
+ * @mm: the address space that the pages belong to
+ * @pages: the pinned pages
+ * @nr: how many, or what GUP returned if it failed
+ * @longterm: whether the pins are FOLL_LONGTERM; others are not charged
+ *
+ * Context: process context, may sleep; the caller may hold mmap_lock.
+ * Return: @nr, or -ENOMEM when a limit refused them; then nothing is pinned.
+ */
+static __always_inline long pins_charge_pages(struct mm_struct *mm,
+					      struct page **pages, long nr,
+					      bool longterm)
+{
+	if (pins_enabled() && longterm && nr > 0)
+		return __pins_charge_pages(mm, pages, nr);
+	return nr;
+}
+
+/**
+ * pins_charge_folios() - the same for memfd_pin_folios()
+ * @folios: the folios, pinned once each
+ * @nr: how many
+ *
+ * The memory has no mm here: the current task pays.
+ *
+ * Context: process context, may sleep.
+ * Return: @nr, or -ENOMEM when a limit refused them; then nothing is pinned.
+ */
+static __always_inline long pins_charge_folios(struct folio **folios, long nr)
+{
+	if (pins_enabled() && nr > 0)
+		return __pins_charge_folios(folios, nr);
+	return nr;
+}
+
+/**
+ * pins_unpinned() - uncharge a folio that has just lost pins, if it is charged
+ * @folio: the folio, which may have been freed meanwhile unless @large
+ * @large: whether it is a large folio; then references are still held
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_unpinned(struct folio *folio, bool large)
+{
+	if (!pins_enabled())
+		return;
+	smp_mb__after_atomic(); /* see pins_filter */
+	if (unlikely(atomic_read(pins_filter_of(folio))))
+		__pins_unpinned(folio, large);
+}
+
+/**
+ * pins_unpin_pages() - drop an array of pins, and uncharge them together
+ * @pages: the pages, some of which may be NULL
+ * @npages: how many
+ *
+ * Context: any but NMI.
+ * Return: whether the pins were dropped. If not, nothing was charged when they
+ * were asked for, and the caller has to drop them.
+ */
+static __always_inline bool pins_unpin_pages(struct page **pages,
+					     unsigned long npages)
+{
+	if (!pins_enabled())
+		return false;
+	__pins_unpin_pages(pages, npages);
+	return true;
+}
+
+/**
+ * pins_folio_freed() - forget a folio that goes back to the page allocator
+ * @folio: the folio, nobody else has a reference
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_folio_freed(struct folio *folio)
+{
+	if (pins_enabled() && unlikely(atomic_read(pins_filter_of(folio))))
+		__pins_unpinned(folio, folio_test_large(folio));
+}
+
+/**
+ * pins_range_removed() - memory of a device goes away
+ * @start_pfn: its first page
+ * @end_pfn: behind its last page
+ *
+ * Its pages need not be free then. They have no records after that.
+ *
+ * Context: process context.
+ */
+static inline void pins_range_removed(unsigned long start_pfn, unsigned long end_pfn)
+{
+	if (IS_ENABLED(CONFIG_CGROUP_PINS))
+		__pins_range_removed(start_pfn, end_pfn);
+}
+
+/**
+ * pins_folio_recorded() - has a cgroup a long-term pin on a folio?
+ * @folio: the folio, which the caller has pinned
+ *
+ * Then it cannot move, and pinning it again costs nothing.
+ *
+ * Context: any but NMI.
+ */
+static inline bool pins_folio_recorded(struct folio *folio)
+{
+	return pins_enabled() && atomic_read(pins_filter_of(folio)) &&
+	       pins_map_recorded(folio);
+}
+
+/* Where long-term pins lie: steer.c */
+
+/**
+ * struct pins_steer - a long-term request, while its pages move to a better place
+ * @mm: the address space that the pages belong to, NULL if they have none
+ * @tried: whether they were to leave movable pageblocks, which is tried once
+ * @moved: some were moved in this round
+ * @napped: it has waited for somebody who holds a page
+ * @blocked: the first page of a folio that could not be, 0 if there was none
+ * @left: how many pages could not be
+ * @rounds: how often it was tried again
+ * @until: when it gives up unless some are moved, 0 if nothing was in its way yet
+ * @waited: how long it has waited for pins, in ns
+ */
+struct pins_steer {
+	struct mm_struct *mm;
+	bool tried;
+	bool moved;
+	bool napped;
+	unsigned long blocked;
+	unsigned long left;
+	unsigned int rounds;
+	ktime_t until;
+	u64 waited;
+};
+
+/* On while some cgroup steers pins out of movable pageblocks. */
+extern struct static_key_false_deferred pins_steer_key;
+
+#define PINS_CAN_STEER	(IS_ENABLED(CONFIG_CGROUP_PINS) && IS_ENABLED(CONFIG_MIGRATION))
+
+bool __pins_in_movable_block(struct page **pages, unsigned long nr);
+void __pins_steered(struct pins_steer *steer, unsigned int moved,
+		    struct list_head *left);
+bool __pins_steer(struct pins_steer *steer, struct page **pages,
+		  struct folio **folios, unsigned long nr, long *ret);
+
+/**
+ * pins_in_movable_block() - should what the fast path has pinned be moved first?
+ * @pages: the pages that were pinned
+ * @nr: how many
+ * @longterm: whether the pins are FOLL_LONGTERM
+ *
+ * Context: process context.
+ * Return: whether it has to be given back and start over in the slow path, where
+ * pins_steer() moves it.
+ */
+static __always_inline bool pins_in_movable_block(struct page **pages, unsigned long nr,
+					   bool longterm)
+{
+	return PINS_CAN_STEER && static_branch_unlikely(&pins_steer_key.key) &&
+	       longterm && __pins_in_movable_block(pages, nr);
+}
+
+/**
+ * pins_steered() - GUP has moved folios of a request, or not
+ * @steer: the request
+ * @moved: how many pages were moved
+ * @left: folios that could not be
+ *
+ * Context: process context.
+ */
+static inline void pins_steered(struct pins_steer *steer, unsigned int moved,
+				struct list_head *left)
+{
+	if (PINS_CAN_STEER)
+		__pins_steered(steer, moved, left);
+}
+
+/**
+ * pins_steer() - move the pages of a long-term request, or see what has come of it
+ * @steer: the request
+ * @pages: what was pinned, or
+ * @folios: the same
+ * @nr: how many
+ * @ret: 0 if they were allowed to stay, and are still pinned. Else none is: -EAGAIN
+ *	when they have been moved, or will be with more patience, or an error. That
+ *	is what it is replaced by in the end, -ENOMEM when it took too long.
+ *
+ * Context: process context, sleeps; the caller may hold mmap_lock.
+ * Return: whether to pin them again. Then none is pinned.
+ */
+static __always_inline bool pins_steer(struct pins_steer *steer, struct page **pages,
+				       struct folio **folios, unsigned long nr,
+				       long *ret)
+{
+	if (!PINS_CAN_STEER)
+		return *ret == -EAGAIN;
+	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key.key))
+		return false;
+	return __pins_steer(steer, pages, folios, nr, ret);
+}
+
+/* What keeps memory from moving: blocked.c */
+
+void __pins_block_changed(struct page *page);
+void __pins_blocked_compact(struct folio *folio);
+void __pins_blocked_compact_list(struct list_head *folios);
+
+/**
+ * pins_block_changed() - a pageblock has got another type
+ * @page: its first page
+ *
+ * Context: any; the caller may hold zone->lock.
+ */
+static inline void pins_block_changed(struct page *page)
+{
+	if (IS_ENABLED(CONFIG_CGROUP_PINS))
+		__pins_block_changed(page);
+}
+
+/**
+ * pins_blocked_compact() - compaction has found a folio that it cannot move
+ * @folio: the folio; the caller has a reference
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_blocked_compact(struct folio *folio)
+{
+	if (pins_enabled())
+		__pins_blocked_compact(folio);
+}
+
+/**
+ * pins_blocked_compact_list() - the same for folios that compaction has isolated
+ * @folios: the folios
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_blocked_compact_list(struct list_head *folios)
+{
+	if (pins_enabled())
+		__pins_blocked_compact_list(folios);
+}
+
+/* Requests and memory that is being emptied: isolation.c, wait.c */
+
+/**
+ * struct pins_wait - what a pin request loses to memory that has to move
+ * @since: when it was held up, or @lost was brought up to date; in ns, 0 if it is not
+ * @lost: for how long so far, in ns
+ * @pfn: the folio that is in its way
+ * @slept: it has not only moved folios
+ * @counted: which the statistics know
+ * @timed_out: it has lost as much as it may
+ * @pass: it cannot do more, and may not sleep
+ */
+struct pins_wait {
+	u64 since;
+	u64 lost;
+	unsigned long pfn;
+	bool slept;
+	bool counted;
+	bool timed_out;
+	bool pass;
+};
+
+bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wanted,
+		      unsigned int flags);
+bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
+	       long *nr, int *locked, unsigned int flags);
+
+/**
+ * pins_must_wait() - may a request that the fast path has pinned have to wait?
+ * @pages: the pages that were pinned
+ * @nr: how many
+ * @wanted: how many are to be
+ * @flags: FOLL_ flags
+ *
+ * Context: process context.
+ * Return: whether it has to be given back and start over in the slow path, where
+ * pins_wait() waits.
+ */
+static __always_inline bool pins_must_wait(struct page **pages, unsigned long nr,
+					   unsigned long wanted, unsigned int flags)
+{
+	return pins_may_wait() && __pins_must_wait(pages, nr, wanted, flags);
+}
+
+#if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
+
+struct pins_isolation *pins_isolation_begin(unsigned long start_pfn,
+					    unsigned long end_pfn, gfp_t gfp_mask,
+					    bool offline);
+bool pins_isolation_wait(struct pins_isolation *isolation,
+			 struct pins_blocked *blocked);
+void pins_isolation_end(struct pins_isolation *isolation);
+
+#else /* !CONFIG_CGROUP_PINS || !CONFIG_MEMORY_ISOLATION */
+
+static inline struct pins_isolation *
+pins_isolation_begin(unsigned long start_pfn, unsigned long end_pfn, gfp_t gfp_mask,
+		     bool offline)
+{
+	return NULL;
+}
+
+static inline bool pins_isolation_wait(struct pins_isolation *isolation,
+				       struct pins_blocked *blocked)
+{
+	return false;
+}
+
+static inline void pins_isolation_end(struct pins_isolation *isolation)
+{
+}
+
+#endif /* CONFIG_CGROUP_PINS && CONFIG_MEMORY_ISOLATION */
+#endif /* _MM_PINS_H */
