@@ -228,9 +228,8 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 		if (mm && !locked)
 			mmap_read_unlock(mm);
 		charge->needed = fit_needed(&fit);
-		/* What was released while it looked may have been pinned again. */
-		pins_cgroup_room(charge, &now);
-		ret &= now == settled;
+		/* What was released while it looked is room now, or pinned again. */
+		ret &= charge->needed > pins_cgroup_room(charge, &now) && now == settled;
 	} while (ret && pins_wait_released(charge, &until));
 
 	if (ret) {
