@@ -115,9 +115,9 @@ static const struct value {
 		"pins_blocked", "what=\"offline\"", NULL, true },
 	[BLOCKED_COMPACT] = { "pins.stat", "blocked_compact", "blocked_compact", COUNT,
 		"pins_blocked", "what=\"compact\"", NULL, true },
-	[REFUSED] = { "pins.events", "max", "refused", COUNT,
+	[REFUSED] = { "pins.events", "refused", "refused", COUNT,
 		"pins_refused", NULL,
-		"Requests that were refused because of a limit.", true },
+		"Requests of its tasks that a limit refused.", true },
 	/* The sum of two above */
 	[BLOCKED] = { "pins.events", "blocked", "blocked", COUNT,
 		NULL, NULL, NULL, true },
