@@ -108,6 +108,23 @@ static void pins_test_claim(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, page_counter_read(&tree->top.counter), 0);
 }
 
+/* What is kept free for a request is never in its own way, whichever limit is lowest. */
+static void pins_test_claim_own(struct kunit *test)
+{
+	struct pins_tree *tree = pins_tree_grow(test, 10, 10, 20);
+	struct pins_charge a = { .pins = &tree->leaf, .limit = &tree->leaf };
+
+	a.needed = 11;
+	KUNIT_ASSERT_EQ(test, pins_cgroup_claim(&a), 0);
+	KUNIT_EXPECT_EQ(test, a.claim, 10);
+	KUNIT_EXPECT_NULL(test, test_try_charge(&a, 10));
+	KUNIT_EXPECT_PTR_EQ(test, test_try_charge(&a, 1), &tree->child);
+	KUNIT_EXPECT_TRUE(test, a.final);
+	test_take_back(&a);
+	pins_cgroup_settle(&a);
+	KUNIT_EXPECT_EQ(test, tree->leaf.claimed, 0);
+}
+
 /* A refusal names the limit in the way and leaves no trace, pins.peak included. */
 static void pins_test_refusal(struct kunit *test)
 {
@@ -271,6 +288,7 @@ static struct kunit_case pins_cgroup_test_cases[] = {
 	KUNIT_CASE(pins_test_lowered),
 	KUNIT_CASE(pins_test_final),
 	KUNIT_CASE(pins_test_claim),
+	KUNIT_CASE(pins_test_claim_own),
 	KUNIT_CASE_SLOW(pins_test_fair),
 	KUNIT_CASE(pins_test_parse),
 	{}

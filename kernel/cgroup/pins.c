@@ -407,11 +407,12 @@ int pins_cgroup_claim(struct pins_charge *charge)
 		charge->claims = true;
 	}
 	raw_spin_lock_irq(&top->charge_lock);
-	charge->claim = min(2 * charge->needed, charge->limit->counter.max);
-	for (p = charge->pins; p; p = limited_parent(p)) {
+	/* The same in all of them: what is kept free for it must not be in its own way. */
+	charge->claim = 2 * charge->needed;
+	for (p = charge->pins; p; p = limited_parent(p))
 		charge->claim = min(charge->claim, p->counter.max);
+	for (p = charge->pins; p; p = limited_parent(p))
 		p->claimed = charge->claim;
-	}
 	raw_spin_unlock_irq(&top->charge_lock);
 
 	return wait_event_killable(top->settled_wait, claim_may_go(charge)) ? -EINTR : 0;

@@ -38,8 +38,13 @@ static_assert(PINS_LEAF_SHIFT <= PINS_LARGE_ORDER);
 
 /* Records of a folio that several cgroups have pinned, the oldest first. */
 struct pins_list {
-	struct pins_list *next;		/* only if this one is full */
-	unsigned long nr;
+	union {
+		struct {
+			struct pins_list *next;	/* only if this one is full */
+			unsigned long nr;
+		};
+		struct rcu_head rcu;
+	};
 	u64 rec[6];
 };
 

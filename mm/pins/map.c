@@ -185,7 +185,7 @@ unsigned int pins_folio_pins(struct folio *folio)
 	return folio_pins(folio, folio_test_large(folio));
 }
 
-/* A list of several pieces may be as long as many folios: it has a turn of its own. */
+/* A list of several pieces may be as long as many folios. */
 static __always_inline bool slot_long(u64 slot)
 {
 	return unlikely(slot & REC_LIST) && slot_list(slot)->next;
@@ -288,7 +288,7 @@ static enum pins_stat_item pins_type(struct folio *folio)
 	return PINS_FILE;
 }
 
-/* Find out whether memory like this folio's is foreign to the owner. */
+/* Find out whether memory like this folio's is foreign to the owner. RCU read side. */
 static void owner_compare(struct pins_owner *owner, struct folio *folio)
 {
 	struct mem_cgroup *memcg = folio_memcg_check(folio);
@@ -375,7 +375,11 @@ static noinline void batch_free(struct pins_batch *batch)
 
 	while ((list = batch->unused)) {
 		batch->unused = list->next;
-		kmem_cache_free(pins_list_cache, list);
+		/* Where kmem_cache_free() may sleep, pins are released in contexts that may not. */
+		if (IS_ENABLED(CONFIG_PREEMPT_RT))
+			kfree_rcu(list, rcu);
+		else
+			kmem_cache_free(pins_list_cache, list);
 	}
 }
 
@@ -450,7 +454,7 @@ void pins_batch_flush(struct pins_batch *batch)
 		return;
 	batch_uncharge(batch);
 	if (pins_test_flush(batch))
-		return;
+		goto out;
 	rcu_read_lock();
 	if (!batch->pins)
 		batch->pins = pins_cgroup_from_id(FIELD_GET(REC_ID, batch->key));
@@ -460,6 +464,7 @@ void pins_batch_flush(struct pins_batch *batch)
 				    batch->key & REC_MOVABLE, batch->nr_pages,
 				    batch->unpins);
 	rcu_read_unlock();
+out:
 	*batch = (struct pins_batch){ .charge = batch->charge, .unused = batch->unused };
 }
 
@@ -654,10 +659,11 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 
 	for (i = 0; i < nr; i++) {
 		u64 *rec = &leaf->slot[run[i].slot];
-		bool turn = slot_long(*rec);
+		bool list = *rec & REC_LIST;
 		bool new = !(seen & BIT(run[i].slot)) && !slot_find(rec, owner->id);
 
-		if (turn && i)
+		/* A list may be as long as many folios: it has a turn of its own. */
+		if (unlikely(list) && i)
 			break;
 		/* Others have pinned it, so that it may need a piece of list. */
 		if (unlikely(new && *rec)) {
@@ -668,7 +674,7 @@ static __always_inline int leaf_charge(struct pins_leaf *leaf, const struct pins
 		if (new)
 			nr_pages += run_nr_pages(&run[i]);
 		seen |= BIT(run[i].slot);
-		if (turn) {
+		if (unlikely(list)) {
 			i++;
 			break;
 		}
@@ -718,24 +724,30 @@ static int owner_prepare(struct pins_owner *owner, unsigned int nr)
 }
 
 /*
- * Charge and record what of a request lies in the leaf at @place, from its position on.
+ * Charge and record what of a request lies in the leaf at @place, from its position on,
+ * where it has the run @first.
  * Return: how many pins, at least one; -ENOENT if there is no leaf, or as pins_map_add()
  */
 static noinline long leaf_add(struct pins_place place, struct pins_iter it,
-			      struct pins_owner *owner, struct pins_batch *batch)
+			      const struct pins_run *first, struct pins_owner *owner,
+			      struct pins_batch *batch)
 {
 	struct pins_run run[PINS_BATCH];
-	unsigned int nr = 0, i = 0, end;
+	unsigned int nr, i = 0, end;
 	long pins = 0;
 	int ret;
 
-	do {
+	run[0] = *first;
+	run[0].slot = place.slot;
+	for (nr = 1; nr < PINS_BATCH; nr++) {
+		it.pos += run[nr - 1].n;
+		if (it.pos == it.nr)
+			break;
 		run[nr] = pins_iter_run(&it);
 		if (!pins_run_pinned(&run[nr]) || !place_next(&place, &run[nr]))
 			break;
 		run[nr].slot = place.slot;
-		it.pos += run[nr].n;
-	} while (++nr < PINS_BATCH && it.pos < it.nr);
+	}
 
 	while (i < nr) {
 		ret = leaf_add_runs(&place, run + i, nr - i, owner, batch);
@@ -764,10 +776,9 @@ static __always_inline int leaf_add_anon(const struct pins_place *place,
 	u32 seen = 0;
 	u64 rec;
 
+	rcu_read_lock();
 	if (unlikely(READ_ONCE(page_folio(pages[0])->memcg_data) != owner->memcg_data))
 		owner_compare(owner, page_folio(pages[0]));
-
-	rcu_read_lock();
 	leaf = xa_load(place->map, place->index);
 	if (unlikely(!leaf))
 		goto unlock_rcu;
@@ -849,7 +860,7 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner)
 			ret = leaf_add_anon(&place, it->pages + it->pos,
 					    min(it->nr - it->pos, PINS_BATCH), owner);
 		if (!ret)
-			ret = leaf_add(place, *it, owner, &batch);
+			ret = leaf_add(place, *it, &run, owner, &batch);
 		if (ret == -ENOENT)
 			ret = fatal_signal_pending(current) ? -EINTR : leaf_create(&place);
 		if (ret < 0)
@@ -1018,15 +1029,20 @@ void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
 		raw_spin_lock_irqsave(&leaf->lock, flags);
 		/* If it is dead, look again: there may be a new one. */
 		while (likely(!leaf->dead)) {
-			bool turn;
+			u64 key = batch->key;
+			bool list, longer;
 
 			i += leaf_reconcile_small(leaf, place, runs + i, nr - i, batch);
 			if (i == nr || !place_next(&place, &runs[i]))
 				break;
-			turn = slot_long(leaf->slot[place.slot]);
+			list = leaf->slot[place.slot] & REC_LIST;
+			longer = slot_long(leaf->slot[place.slot]);
 			leaf_reconcile(leaf, &leaf->slot[place.slot], runs[i].folio,
-				 batch);
-			if (++i == nr || turn || !place_next(&place, &runs[i]))
+				       batch);
+			if (++i == nr || longer || !place_next(&place, &runs[i]))
+				break;
+			/* It may have taken the records of all of its owners. */
+			if (list && batch->key != key)
 				break;
 		}
 		batch_uncharge(batch);

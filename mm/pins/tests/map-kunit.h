@@ -69,7 +69,6 @@ static bool pins_test_flush(struct pins_batch *batch)
 	if (!t)
 		return false;
 	atomic_long_sub(batch->unpins, &t->pins[FIELD_GET(REC_ID, batch->key)]);
-	*batch = (struct pins_batch){};
 	return true;
 }
 

@@ -673,7 +673,7 @@ bool cgroup_is_descendant(struct cgroup *cgrp, struct cgroup *ancestor);
 #define css_get(css)		css_get_many(css, 1)
 #define css_put(css)		css_put_many(css, 1)
 #define task_css(task, ss)	READ_ONCE((task)->css)
-#define cgroup_e_css(cgrp, ss)	(&(cgrp)->memcg.css)
+#define cgroup_e_css(cgrp, ss)	({ CHECK(current->rcu_nesting); &(cgrp)->memcg.css; })
 #define cgroup_path(cgrp, buf, len) snprintf(buf, len, "%d", (cgrp)->pins->id)
 #define cgroup_id(cgrp)		((u64)(cgrp)->pins->id)
 #define folio_memcg_check(f) \

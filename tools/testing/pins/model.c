@@ -13,7 +13,8 @@
 #include <time.h>
 #include "world.h"
 
-#define NR_SLOTS	8	/* places for cgroups; 0 is the root */
+/* Places for cgroups; 0 is the root. More than the records of two pieces of list */
+#define NR_SLOTS	22
 #define NR_BLOCKS	8	/* of memory, each with folios of one order */
 #define BLOCK_PAGES	(MEM_PAGES / NR_BLOCKS)
 #define NR_HELD		48	/* requests */
@@ -300,7 +301,9 @@ static void check_all(void)
 
 static void make_cgroup(int i)
 {
-	static const int parent[NR_SLOTS] = { 0, 0, 0, 1, 1, 3, 2, 6 };
+	static const int parent[NR_SLOTS] = {
+		0, 0, 0, 1, 1, 3, 2, 6, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 6
+	};
 	struct m_cgroup *cg = calloc(1, sizeof(*cg));
 
 	CHECK(cg);

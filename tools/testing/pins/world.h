@@ -14,7 +14,7 @@
 #include "../../../mm/pins.h"
 #include <linux/xarray.h>
 
-#define NR_CSS		64
+#define NR_CSS		160
 #define MAX_DEPTH	4
 #define NR_FOLL_PIN_ACQUIRED NR_FOLL_PIN_RELEASED	/* 0 when all are back */
 
