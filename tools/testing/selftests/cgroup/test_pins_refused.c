@@ -160,6 +160,26 @@ static void bad_addresses(void)
 	check_eq(pins_events(cg), 0);
 }
 
+/* So is memory that a protection key denies. */
+static void denied_by_a_key(void)
+{
+	struct mem m = mem_get(MEM_UNTOUCHED, SZ_2M);
+	char *cg = enter_new("a");
+	struct pin p;
+	int key;
+
+	need_source(SOURCE_URING);
+	key = syscall(SYS_pkey_alloc, 0, 0x2 /* PKEY_DISABLE_WRITE */);
+	if (key < 0)
+		skip("no protection keys");
+	check(!syscall(SYS_pkey_mprotect, m.addr, m.len, PROT_READ | PROT_WRITE, key));
+	set_max(cg, PAGE_SIZE);
+	check_eq(pin(&p, SOURCE_URING, &m), -EFAULT);
+	check_eq(pins_events(cg), 0);
+	check(!syscall(SYS_pkey_free, key));
+	check(!mprotect(m.addr, m.len, PROT_READ | PROT_WRITE));
+}
+
 static bool logged(int kmsg, const char *text)
 {
 	char line[1024];
@@ -312,6 +332,7 @@ static const struct pins_test tests[] = {
 	{ "I4 fair: what comes twice, or may be pinned already, is not refused too early",
 	  not_too_early },
 	{ "Bad addresses are EFAULT, whatever the limit", bad_addresses },
+	{ "So is memory that a protection key denies", denied_by_a_key },
 	{ "pins.events: who is refused counts it, whosever limit it was; the log says it once",
 	  own_cgroup_counts },
 	{ "I4 fair: a ring that is closed makes room for the next", ring_restarts },
