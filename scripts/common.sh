@@ -9,6 +9,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$top/build
 tree=$build/linux		# the patched source
 pristine=$build/pristine	# the source as it came
+pins_version=$(<"$top/VERSION")	# what our packages say, see CHANGELOG.md
 # What outlives a clone: the downloaded source, the lock of the builds
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pins-controller
 
