@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "cgroup_util.h"
+#include "../cgroup_util.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25

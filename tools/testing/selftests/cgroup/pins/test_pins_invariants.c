@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "pins_util.h"
-#include "../../../../mm/gup_test.h"
+#include "../../../../../mm/gup_test.h"
 
 /* I1 once */
 

@@ -27,8 +27,8 @@
 #include <unistd.h>
 
 #include "pins_util.h"
-#include "../../../../drivers/iommu/iommufd/iommufd_test.h"
-#include "../../../../mm/gup_test.h"
+#include "../../../../../drivers/iommu/iommufd/iommufd_test.h"
+#include "../../../../../mm/gup_test.h"
 
 static bool to_write(const struct mem *m)
 {

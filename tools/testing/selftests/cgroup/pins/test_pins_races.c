@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "pins_util.h"
-#include "../../../../mm/gup_test.h"
+#include "../../../../../mm/gup_test.h"
 
 #define RACERS		8
 
