@@ -31,18 +31,7 @@ kbuild() {
 	fi
 }
 
-# Several fragments set a symbol: the last one wins
-merge_fragments() {
-	awk '
-	/^CONFIG_[A-Z0-9_a-z]+=/ { name = substr($0, 1, index($0, "=") - 1) }
-	/^# CONFIG_[A-Z0-9_a-z]+ is not set/ { name = $2 }
-	name == ""	{ next }
-	!(name in value) { order[n++] = name }
-			{ value[name] = $0; name = "" }
-	END { for (i = 0; i < n; i++) print value[order[i]] }' "$@"
-}
-
-# Every line of the fragments must have taken
+# Every symbol of the fragments must have taken: merge_config.sh would only warn
 verify_config() {	# FRAGMENTS CONFIG
 	local line name bad=()
 
@@ -53,7 +42,7 @@ verify_config() {	# FRAGMENTS CONFIG
 		\#*)	! grep -q "^$name=" "$2" || bad+=("$line") ;;
 		*)	grep -qxF -- "$line" "$2" || bad+=("$line") ;;
 		esac
-	done <"$1"
+	done < <(grep -E '^(CONFIG_|# CONFIG_.* is not set)' "$1")
 	[ ${#bad[@]} -gt 0 ] || return 0
 	say "these lines of the configuration did not take:" >&2
 	printf '  %s\n' "${bad[@]}" >&2
@@ -64,9 +53,10 @@ verify_config() {	# FRAGMENTS CONFIG
 configure() {
 	local config=$out/.config log=$build/log/config.log
 
-	merge_fragments "$@" >"$out/fragments"
-	if ! "${make[@]}" -s KCONFIG_ALLCONFIG="$out/fragments" \
-	     KCONFIG_CONFIG=.config.new allnoconfig >"$log" 2>&1; then
+	if ! (cd "$out" && KCONFIG_CONFIG=fragments \
+	      ../scripts/kconfig/merge_config.sh -m -Q "$@" &&
+	      "${make[@]}" -s KCONFIG_ALLCONFIG="$out/fragments" \
+	      KCONFIG_CONFIG=.config.new allnoconfig) >"$log" 2>&1; then
 		cat "$log" >&2
 		return 1
 	fi
