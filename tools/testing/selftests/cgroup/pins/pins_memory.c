@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory of every kind for the tests of the pins controller, and the truth
- * about its folios, as /proc/kpageflags tells it.
+ * Memory of every kind for the tests of the pins controller, and the sizes
+ * of its folios, from /proc/kpageflags.
  */
 #define _GNU_SOURCE
 
@@ -176,7 +176,7 @@ struct span {
 	unsigned long head, end;
 };
 
-/* Folios lie at multiples of their size, so few places can begin or end one. */
+/* Folios are aligned to their size, so few pages can be their first or last. */
 static struct span folio_span(unsigned long pfn)
 {
 	struct span folio = { .head = pfn };
@@ -244,7 +244,7 @@ size_t mem_folio(const void *addr)
 	return sum_folios(addr, PAGE_SIZE);
 }
 
-/* Address space, and nothing in it yet. */
+/* Reserves address space. */
 void *mem_reserve(size_t len, size_t align)
 {
 	char *addr = mmap(NULL, len + align, PROT_NONE, ANON | MAP_NORESERVE,
@@ -261,7 +261,7 @@ static int open_memfd(const struct mem_kind *kind, size_t len)
 	if (fd < 0)
 		skip("no memfd of that kind: %s", strerror(errno));
 	check(!ftruncate(fd, len));
-	/* udmabuf insists */
+	/* udmabuf needs this seal */
 	check(!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
 	return fd;
 }
@@ -326,11 +326,11 @@ static void bind_to_node1(struct mem *m)
 	unsigned long node1 = 2;
 
 	if (access("/sys/devices/system/node/node1", F_OK))
-		skip("one NUMA node");
+		skip("only one NUMA node");
 	check(!syscall(SYS_mbind, m->addr, m->len, MPOL_BIND, &node1, 8, 0));
 }
 
-/* A new buffer. Skips the test where that memory is not to be had. */
+/* A new buffer. Skips the test if the machine has no such memory. */
 struct mem mem_get(int nr, size_t len)
 {
 	const struct mem_kind *kind = &mem_kinds[nr];
@@ -365,7 +365,7 @@ struct mem mem_get(int nr, size_t len)
 	for (off = 0; kind->folio && off < m.len; off += kind->folio)
 		if (mem_folio(m.addr + off) != kind->folio)
 			skip("no folios of %zu kB", kind->folio >> 10);
-	/* What changes for one page only cannot stay one entry */
+	/* Changing the protection of one page splits the PMD */
 	for (off = 0; kind->how & HOW_SPLIT_PMD && off < m.len; off += SZ_2M)
 		check(!mprotect(m.addr + off, PAGE_SIZE, PROT_READ) &&
 		      !mprotect(m.addr + off, PAGE_SIZE, prot));

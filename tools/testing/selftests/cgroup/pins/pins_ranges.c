@@ -74,7 +74,7 @@ void read_end(aio_context_t ctx, size_t len)
 	struct io_event event;
 	int ret;
 
-	/* Rings that go send signals of their own. */
+	/* A signal from a ring that is torn down may interrupt it. */
 	do {
 		ret = syscall(SYS_io_getevents, ctx, 1, 1, &event, NULL);
 	} while (ret < 0 && errno == EINTR);
@@ -85,7 +85,7 @@ void read_end(aio_context_t ctx, size_t len)
 
 /* Memory that is to be emptied */
 
-/* All that is left of a CMA area: DMA pools may have taken the beginning for good. */
+/* The free part of a CMA area: DMA pools may have allocated the beginning. */
 struct range cma_range(void)
 {
 	struct range r = { .block = -1 };
@@ -100,7 +100,7 @@ struct range cma_range(void)
 		r.pfn = cg_read_long(r.dir, "base_pfn");
 		r.pages = cg_read_long(r.dir, "count");
 		closedir(dir);
-		/* In case that a test before has taken it and failed */
+		/* An earlier test may have allocated it and failed */
 		cg_write_numeric(r.dir, "free", r.pages);
 		used = cg_read_long(r.dir, "used");
 		r.pfn += used;
@@ -138,12 +138,12 @@ unsigned long pfn_of(const void *addr)
 	static pid_t self;
 	__u64 entry = 0;
 
-	/* It stays that of the process that has opened it. */
+	/* An open pagemap file belongs to the process that opened it. */
 	if (self != getpid()) {
 		self = getpid();
 		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	}
-	/* While it is migrated it is not present, and to touch it waits. */
+	/* During migration it is not present; touching it waits for the end. */
 	do {
 		__atomic_load_n((const char *)addr, __ATOMIC_RELAXED);
 		check_eq(pread(fd, &entry, sizeof(entry),
@@ -165,7 +165,7 @@ bool in_range(const struct range *r, const char *addr, size_t len)
 
 #define MOST	4096
 
-/* A look at each page takes minutes on the debug kernel. Free memory comes in pieces. */
+/* Not each page: that would take minutes on a debug kernel. */
 #define STRIDE	(64UL << 10)
 
 /*
@@ -202,7 +202,7 @@ char *memory_of(const struct range *r, bool inside, size_t len, int flags)
 		if (!found || tried[i] > found || found >= tried[i] + chunk)
 			munmap(tried[i], chunk);
 	if (!found)
-		skip("no memory there to be had");
+		skip("no memory could be allocated there");
 	return found;
 }
 

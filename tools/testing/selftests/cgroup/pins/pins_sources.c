@@ -199,7 +199,7 @@ int iommufd_attach(struct pin *p)
 	return result(ioctl(p->fd, IOMMU_TEST_CMD, &domain));
 }
 
-/* Pins at once where a domain is attached, else when one gets attached. */
+/* Pins at once if a domain is attached, else when one is attached later. */
 int iommufd_map(struct pin *p, const struct mem *m, size_t off, size_t len)
 {
 	struct iommu_ioas_map map = {
@@ -237,7 +237,7 @@ static void iommufd_unpin(struct pin *p)
 	check_eq(ioctl(p->fd, IOMMU_IOAS_UNMAP, &unmap), 0);
 }
 
-/* AF_XDP: the memory of packets. Nothing but the end of its socket unpins it */
+/* AF_XDP: the memory of packets. Only closing the socket unpins it */
 
 static int xdp_pin(struct pin *p, const struct mem *m, size_t off, size_t len)
 {
@@ -254,7 +254,7 @@ static int xdp_pin(struct pin *p, const struct mem *m, size_t off, size_t len)
 				 sizeof(umem)));
 }
 
-/* udmabuf: a DMA buffer of a memfd's pages. Again only the end unpins */
+/* udmabuf: a DMA buffer of a memfd's pages. Only closing it unpins them */
 
 static int udmabuf_pin(struct pin *p, const struct mem *m, size_t off,
 		       size_t len)
@@ -273,7 +273,7 @@ static int udmabuf_pin(struct pin *p, const struct mem *m, size_t off,
 	return p->fd < 0 ? p->fd : 0;
 }
 
-/* gup_test: the one test pin of the kernel, which any closing of it drops */
+/* gup_test: one pin in the whole system, dropped when any file of it is closed */
 
 static int gup_start(struct pin *p, const struct mem *m, size_t off, size_t len,
 		     unsigned int flags)
@@ -382,7 +382,7 @@ static const char *try_source(int source)
 		unpin(&p);
 	munmap(m.addr, m.len);
 	close(m.fd);
-	/* What goes wrong otherwise is for the tests to find */
+	/* These errors do not mean that the source is missing */
 	switch (-ret) {
 	case 0:
 	case EBUSY:

@@ -149,7 +149,7 @@ void pins_check(bool ok, const char *what, const char *file, int line)
 {
 	if (ok)
 		return;
-	ksft_print_msg("%s:%d: not so: %s (%m)\n", file, line, what);
+	ksft_print_msg("%s:%d: check failed: %s (%m)\n", file, line, what);
 	test_exit(KSFT_FAIL);
 }
 
@@ -263,7 +263,7 @@ struct trace {
 	long current, records, dying, dying_pins, pinned, tainted;
 };
 
-/* As the last test has left it, before the runner told of it: output, too, may
+/* What the last test left, taken before its result was printed: output may also
  * be pinned until it is written.
  */
 static struct trace before;
@@ -334,7 +334,7 @@ static bool left_nothing(void)
 	walk_cgroups(remove_cgroup);
 	for (; ms < PATIENCE_MS * 2; ms += 10) {
 		trace_take(&now);
-		/* What was in flight before is not ours to miss. */
+		/* Pins from before the test may end during the test. */
 		if (now.pinned < before.pinned)
 			before.pinned = now.pinned;
 		if (!charged && !memcmp(&now, &before, sizeof(now)))
@@ -376,7 +376,7 @@ void pins_test(const char *name, void (*fn)(void))
 	int code;
 
 	skip_reason[0] = '\0';
-	/* In case that a test before has turned it off and failed */
+	/* An earlier test may have turned it off and failed */
 	cg_write(pins_root, "cgroup.subtree_control", "+pins");
 	cg_write(pins_top, "cgroup.subtree_control", "+pins");
 	fflush(stdout);
@@ -445,7 +445,7 @@ void pins_setup(int nr_tests)
 		ksft_exit_fail_msg("can't make %s\n", pins_top);
 	walk_cgroups(remove_cgroup);
 	if (cg_write(pins_top, "cgroup.subtree_control", "+pins"))
-		ksft_exit_fail_msg("can't hand pins on in %s\n", pins_top);
+		ksft_exit_fail_msg("can't enable pins below %s\n", pins_top);
 
 	skip_reason = mmap(NULL, SKIP_REASON_LEN, PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -461,7 +461,7 @@ void pins_setup(int nr_tests)
 	if (access("/sys/kernel/debug/pins/records", R_OK))
 		ksft_print_msg("no /sys/kernel/debug/pins/records: records are not checked\n");
 
-	/* What the sources were tried with, or a test before, may still go */
+	/* Wait until nothing changes: earlier pins may still be released */
 	ksft_set_plan(nr_tests);
 	trace_take(&before);
 	do {

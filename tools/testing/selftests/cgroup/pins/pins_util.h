@@ -3,7 +3,7 @@
  * What the tests of the pins controller share: memory of every kind, all that
  * can pin it for long, and a runner after which nothing may be left.
  *
- * A test is a function that returns when its promise held. It runs in a
+ * A test is a function that returns when it has passed. It runs in a
  * process of its own, which starts in the root cgroup, and gets its cgroups
  * from cg_make(). check() and skip() end it. pins_test() then kills what still
  * runs of it, and fails the test when a charge, a record, a pin or a dying
@@ -62,8 +62,8 @@ struct mem_kind {
 	const char *name;
 	const char *stat;		/* its line in pins.stat */
 	size_t folio;			/* what size its folios must have, if any */
-	size_t len;			/* of a buffer that nobody gave a length */
-	size_t pin;			/* how much of that the matrix pins, if not all */
+	size_t len;			/* of a buffer, by default */
+	size_t pin;			/* how much of it test_pins_sources pins, if not all */
 	int map_flags;
 	unsigned int memfd_flags;
 	const char *fs, *fs_data;	/* a file on such a mount */
@@ -177,10 +177,10 @@ void __noreturn skip(const char *fmt, ...) __printf(1, 2);
 	pins_check(cond, #cond, __FILE__, __LINE__)
 #define check_eq(value, want) \
 	pins_check_eq(value, want, #value, __FILE__, __LINE__)
-/* pins.current comes to be that, at once or when some work has run */
+/* pins.current reaches that value, at once or after some deferred work */
 #define check_reaches(cg, want) \
 	pins_check_reaches(cg, want, __FILE__, __LINE__)
-/* all is of that kind */
+/* pins.current is that, and all of it counts under that key of pins.stat */
 #define check_stat(cg, key, want) \
 	pins_check_stat(cg, key, want, __FILE__, __LINE__)
 

@@ -167,7 +167,7 @@ static void read_only_files(void)
 	}
 }
 
-/* pins is a domain controller: threads are charged to the domain they are in */
+/* pins is a domain controller: threads are charged to their domain */
 static void *pin_in_thread(void *cg)
 {
 	struct pin p;
@@ -246,7 +246,7 @@ static void lowered_below_current(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* The refusal is the business of the cgroup whose limit it was, and of those
+/* A failed request counts in the cgroup whose limit was reached, and in those
  * above it.
  */
 static void ancestor_refuses(void)
@@ -304,7 +304,7 @@ static void siblings(void)
 	check_eq(pins_events(c), 0);
 	unpin(&q);
 
-	/* What they share is a limit above */
+	/* A limit of the parent applies to both */
 	set_max(top, PAGES(6));
 	check_eq(pin_new(NULL, 3), -ENOMEM);
 	check_eq(pins_events_local(top), 1);
@@ -479,7 +479,7 @@ static void stat_foreign(void)
 	check_eq(pin(&q, SOURCE_URING, &m), 0);
 	check_stat(b, "shmem", SZ_64K);
 	check_eq(pins_stat(b, "foreign"), SZ_64K);
-	/* Together they hold their own memory */
+	/* Memory that both pin is not foreign to its owner */
 	check_eq(pins_stat(a, "foreign"), 0);
 	unpin(&q);
 	check_reaches(b, 0);
@@ -495,20 +495,20 @@ static void stat_foreign(void)
 static const struct pins_test tests[] = {
 	{ "every cgroup but the root has the files", files_everywhere_but_root },
 	{ "a new cgroup has no limit and holds nothing", new_cgroup },
-	{ "pins.stat has its lines in their order", stat_order },
+	{ "pins.stat has its lines in the documented order", stat_order },
 	{ "pins.max takes bytes, K, M, G and max, in whole pages", max_values },
-	{ "pins.max refuses what is no size with EINVAL and stays", max_garbage },
+	{ "pins.max rejects invalid sizes with EINVAL and does not change", max_garbage },
 	{ "only pins.max and pins.peak can be written", read_only_files },
 	{ "a threaded cgroup has no pins files, its domain pays", threaded },
 	{ "tasks in the root cgroup are not charged", root_is_free },
 	{ "a limit of 0 refuses every pin, max none", no_room_at_all },
-	{ "a limit below what is held takes nothing back, refuses new memory, lets re-pins through",
+	{ "a limit below usage unpins nothing, refuses new memory, allows re-pins",
 	  lowered_below_current },
 	{ "a refusal counts where the limit is and above, not below",
 	  ancestor_refuses },
 	{ "a full cgroup leaves its sibling alone, a full parent does not",
 	  siblings },
-	{ "a raised limit lets through who was refused", raised_while_refused },
+	{ "a refused request succeeds once the limit is raised", raised_while_refused },
 	{ "pins.peak is the highest, and can be reset for one open file",
 	  peak_resets },
 	{ "re-pins and refused requests do not raise pins.peak",

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The pins controller against tenants who mean harm: who pin and do not pay,
- * who make others pay, get others refused or held up, or leave something
- * behind. Each attack names the promise that it is made on.
+ * The pins controller against malicious tenants: who pin without being charged,
+ * get others charged, refused or delayed, or leave something
+ * behind. Each test names the invariant that it attacks.
  *
- * What cannot be prevented is told, with its bound, in "What it does not
- * prevent" of Documentation/admin-guide/cgroup-pins.rst. Here such an attack is
- * held to its bound.
+ * Attacks that cannot be prevented are listed, with their bounds, in "What it does not
+ * prevent" of Documentation/admin-guide/cgroup-pins.rst. Here it is tested that they
+ * stay within their bounds.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -36,7 +36,7 @@
 
 #include "pins_util.h"
 
-/* A page that does not come until it is let. userfaultfd stands for all that can
+/* A page fault that lasts until the test ends it. userfaultfd stands for all that can
  * hold up a fault, as FUSE servers do, which anybody may run.
  */
 static int page_hold(void *page)
@@ -139,7 +139,7 @@ static void stall_kill(struct stall *s)
 	check_eq(reap(s->pid), 128 + SIGKILL);
 }
 
-/* Pin and not pay */
+/* Pin without being charged */
 
 static struct mem attacked;
 static char *home;
@@ -257,7 +257,7 @@ static void threaded_cgroup(void)
 	check(cg_write(home, "cgroup.subtree_control", "+pins"));
 }
 
-/* Where it is when its pages are there, and under that limit. */
+/* The cgroup that the task is in once all pages are pinned is charged. */
 static void moved_in_a_request(void)
 {
 	char *top = cg_make("a"), *from = cg_make("a/b"), *to = cg_make("a/c");
@@ -281,8 +281,8 @@ static void moved_in_a_request(void)
 	check_reaches(top, 0);
 }
 
-/* As many pins as one request asks for are nobody's as long as it lasts; then
- * its limit gets them.
+/* The pins of a request are not charged until all of its pages are pinned. Then
+ * the limit applies.
  */
 static void unpaid_while_stalled(void)
 {
@@ -293,7 +293,7 @@ static void unpaid_while_stalled(void)
 	before = pages_pinned();
 	s = stall_begin(cg, SZ_2M);
 	check(pages_pinned() - before <= SZ_2M / PAGE_SIZE);
-	/* Earlier, it would not have come that far. */
+	/* With this limit at the beginning, the request would have failed at once. */
 	set_max(cg, 0);
 	check_eq(pins_current(cg), 0);
 	check_eq(stall_end(&s), -ENOMEM);
@@ -324,7 +324,7 @@ static void byte_in_each(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* To ask for no huge page, when there is one, changes nothing. */
+/* MADV_NOHUGEPAGE on an existing huge page changes nothing. */
 static void advised_too_late(void)
 {
 	char *cg = enter_new("a");
@@ -340,7 +340,7 @@ static void advised_too_late(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* To do so before does, and so does it to forbid them. */
+/* MADV_NOHUGEPAGE or PR_SET_THP_DISABLE before the first touch prevents huge pages. */
 static void advised_in_time(void)
 {
 	char *cg = enter_new("a");
@@ -481,7 +481,7 @@ static void pinned_by_other_means(void)
 	check_eq(reap(pid), 0);
 }
 
-/* Make others pay */
+/* Get others charged */
 
 static void send_fd(int sock, int fd)
 {
@@ -594,7 +594,7 @@ static void ring_of_two(void)
 	check_reaches(b, 0);
 }
 
-/* Cloned buffers are no new pins: who took them pays till both are gone. */
+/* Cloned buffers are no new pins: the first owner stays charged until both are gone. */
 static void cloned_by_another(void)
 {
 	char *b = cg_make("b"), *a = enter_new("a");
@@ -687,7 +687,7 @@ static void neighbour_lets_go_of_udmabuf(void)
 	neighbour_lets_go(SOURCE_UDMABUF);
 }
 
-/* References that are no pins, put on memory of somebody who pins it as well. */
+/* References that are not pins, to memory that somebody else has pinned. */
 static void neighbour_refers_to_it(void)
 {
 	char *cg = enter_new("a");
@@ -718,7 +718,7 @@ static void neighbour_refers_to_it(void)
 	baton_take(&ready);
 	check_eq(pins_current(cg), PAGES(2));
 	unpin(&p);
-	/* At most the page that it keeps referring to, for as long as it does */
+	/* At most the page with the references stays charged while they last */
 	check(pins_current(cg) <= PAGES(1));
 	set_max(cg, pins_current(cg));
 	if (pins_current(cg)) {
@@ -727,11 +727,11 @@ static void neighbour_refers_to_it(void)
 	}
 	baton_pass(&go);
 	check_eq(reap(pid), 0);
-	/* And not longer: nobody has to pin or to free it for that. */
+	/* When they go, so does the charge, without another pin or a free. */
 	check_reaches(cg, 0);
 }
 
-/* Get others refused or held up */
+/* Get others refused or delayed */
 
 /* Two others come and go meanwhile, so that a refusal has to be looked at once
  * more, alone.
@@ -765,7 +765,7 @@ static void sibling_goes_on(const char *cg)
 	}
 }
 
-/* If the request that is stuck kept anything that others need, they would never
+/* If the request that is stuck held anything that others need, they would never
  * get it.
  */
 static void stalled_beside(void)
@@ -806,7 +806,7 @@ static void frozen_while_stalled(void)
 	check_reaches(top, 0);
 }
 
-/* A limit that jumps about lets in no more than its highest value. */
+/* While a limit changes all the time, usage never exceeds its highest value. */
 static void limit_jumps(void)
 {
 	const long step = PAGES(16);
@@ -932,7 +932,7 @@ static void many_peaks(void)
 
 /* Leave something behind */
 
-/* Requests that no one can mean. They fail, and nothing of them is left. */
+/* Requests that make no sense fail, and leave nothing behind. */
 static void nonsense(void)
 {
 	char *cg = enter_new("a");
@@ -967,7 +967,7 @@ static void nonsense(void)
 	}
 	check_reaches(cg, 0);
 	check_eq(pins_events(cg), 0);
-	/* And what is empty on purpose is not nonsense */
+	/* But a sparse buffer table is a valid request */
 	iov[1] = (struct iovec){ };
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, 2), 0);
 	check_eq(pins_current(cg), m.len);
@@ -989,7 +989,7 @@ static void ring_pins_itself(void)
 	check(iov.iov_base != MAP_FAILED);
 	ret = uring_register(ring, IORING_REGISTER_BUFFERS, &iov, 1);
 	if (ret)
-		skip("no registering of a ring's memory: %s", strerror(-ret));
+		skip("can't register a ring's memory: %s", strerror(-ret));
 	check(pins_current(cg) >= (long)iov.iov_len);
 	check(!munmap(iov.iov_base, iov.iov_len));
 	check(!close(ring));
@@ -1286,7 +1286,7 @@ static void map_is_paid_for(void)
 	check_eq(i, 0);
 }
 
-/* So is each cgroup that a tenant makes, with the statistics of each CPU. */
+/* Each new cgroup, with its statistics per CPU, is charged to the memory controller. */
 static void cgroups_are_paid_for(void)
 {
 	/* Two counters of 8 bytes for each line of pins.stat */
@@ -1353,9 +1353,9 @@ static long calls(void)
 }
 
 /*
- * A static key of the kernel tells whether any cgroup makes use of a file. To switch
- * it patches the kernel, for which all CPUs are interrupted some times. Nobody who
- * may write the file can have that done again and again.
+ * A static key in the kernel says whether any cgroup uses a file. Switching
+ * it patches the code, and interrupts all CPUs several times. Nobody who
+ * may write the file can cause that again and again.
  */
 static void toggled(char *file, char *on, char *off)
 {
@@ -1365,7 +1365,7 @@ static void toggled(char *file, char *on, char *off)
 	int i;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
-		skip("one CPU");
+		skip("only one CPU");
 	before = calls();
 	for (i = 0; i < NR; i++) {
 		check_eq(cg_write(cg, file, on), 0);
@@ -1448,7 +1448,7 @@ static void short_of_memory(void)
 }
 
 static const struct pins_test tests[] = {
-	{ "I9 sticky: memory whose process is gone is paid for by who pins it",
+	{ "I9 sticky: memory of an exited process is charged to the task that pins it",
 	  owner_is_gone },
 	{ "I9 sticky: a process that shares another's memory pays itself",
 	  shared_mm },
@@ -1456,7 +1456,7 @@ static const struct pins_test tests[] = {
 	  threaded_cgroup },
 	{ "I1 once: a task that moves in a request pays once, where it then is",
 	  moved_in_a_request },
-	{ "I3 whole: unpaid pins are no more than a request under way, and end with it",
+	{ "I3 whole: uncharged pins are those of one request, and only until it ends",
 	  unpaid_while_stalled },
 	{ "I1 once: a byte in each of many huge pages is paid for as all of them",
 	  byte_in_each },
@@ -1464,7 +1464,7 @@ static const struct pins_test tests[] = {
 	  advised_too_late },
 	{ "I1 once: small pages are charged if it is done before, or forbidden",
 	  advised_in_time },
-	{ "I1 once: thousands of mappings that come and go hide no pin and feign none",
+	{ "I1 once: thousands of mappings that come and go are not mistaken for pins",
 	  mapped_and_unmapped },
 	{ "I1 once: the same page a thousand times in a request, and in thousands of buffers",
 	  same_page_all_over },
@@ -1503,11 +1503,11 @@ static const struct pins_test tests[] = {
 	{ "I2 zero: a ring that pins its own memory can go", ring_pins_itself },
 	{ "I9 sticky: a ring with a thread pays where its task is, and goes with it",
 	  thread_of_a_ring },
-	{ "I2 zero: removed cgroups that a ring keeps are as few as the limit's pages",
+	{ "I2 zero: a ring keeps no more removed cgroups than its limit has pages",
 	  many_removed },
 	{ "I1 once: a crowd of owners of the same memory, and one that comes and goes",
 	  crowd_of_owners },
-	{ "I11 own cost: who pins what a crowd has pinned pays for his own records",
+	{ "I11 own cost: pinning what many others pin only costs one's own records",
 	  crowd_on_one_page },
 	{ "I4 fair: a sibling without CPU time holds up nobody", throttled_beside },
 	{ "I3 whole: whichever allocation of a request fails, it is ENOMEM",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The invariants of the pins controller, each by its name, where they are hard
- * to keep: several owners, unpins in other groups and contexts than the pins,
- * memory that changes below its pins, and races.
+ * The invariants of the pins controller, each with its name, where they are hard
+ * to keep: several owners, unpins in other cgroups and contexts than the pins,
+ * memory that changes while pinned, and races.
  */
 #define _GNU_SOURCE
 
@@ -49,7 +49,7 @@ static void once_per_cgroup(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* All that can pin a memfd do, and leave one after the other. */
+/* All sources pin the same memfd, and unpin it one after the other. */
 static void all_sources(bool backwards)
 {
 	char *cg = enter_new("a");
@@ -61,7 +61,7 @@ static void all_sources(bool backwards)
 		if (!source_missing(i))
 			check_eq(pin(&p[nr++], i, &m), 0);
 	if (nr < 2)
-		skip("one source only");
+		skip("only one source");
 	for (i = 0; i < nr; i++) {
 		check_eq(pins_current(cg), m.len);
 		unpin(&p[backwards ? nr - 1 - i : i]);
@@ -98,7 +98,7 @@ static void pieces_of_thp(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* One registration, in which every page comes up several times. */
+/* One registration that contains every page several times. */
 static void twice_in_a_request(void)
 {
 	char *cg = enter_new("a");
@@ -172,7 +172,7 @@ static void shared_by_cgroups(void)
 
 /* I2 zero */
 
-/* Three buffers that overlap, as one bit a page, go in every order. */
+/* Three overlapping buffers (a bit for each page) are unpinned in every order. */
 static void any_order(void)
 {
 	static const struct {
@@ -324,7 +324,7 @@ static void unmapped_while_pinned(void)
 	check_reaches(cg, 0);
 }
 
-/* The kernel would split a huge folio that is mapped in part, or free it. */
+/* A partly unmapped huge folio could be split or freed, were it not pinned. */
 static void thp_in_pieces(void)
 {
 	char *cg = enter_new("a");
@@ -343,7 +343,7 @@ static void thp_in_pieces(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* New pages come in the place of pinned ones, and get pinned, too. */
+/* Pinned pages are replaced in the mapping, and the new ones are pinned as well. */
 static void replaced_while_pinned(void)
 {
 	char *cg = enter_new("a");
@@ -429,8 +429,8 @@ static void shaken(void)
 	check_eq(pins_current(cg), 0);
 }
 
-/* A small folio's pins are counted in its references, 1024 a pin: a thousand
- * mappings must not be taken for one.
+/* In the reference count of a small folio a pin is 1024 references: a thousand
+ * mappings must not be mistaken for a pin.
  */
 static void mapped_often(void)
 {
@@ -495,8 +495,8 @@ static void referenced_and_pinned(void)
 	referenced_often(false);
 }
 
-/* Pins of the root cgroup hide that those of another are gone. They go as one
- * array, which begins with a page that nobody else has pinned.
+/* Pins of the root cgroup may keep the charge of another cgroup. They are released
+ * as one array, which begins with a page that nobody else has pinned.
  */
 static void kept_by_uncharged_pins(void)
 {
@@ -552,7 +552,7 @@ static void forked_while_pinned(void)
 		baton_pass(&wrote);
 		check_eq(reap(pid), 0);
 		check_eq(pins_current(cg), m.len);
-		/* The child has inherited the ring and let go of it */
+		/* The child has closed the ring that it inherited */
 		unpin(&p);
 		check_reaches(cg, 0);
 	}
@@ -676,7 +676,7 @@ static void moved_task(void)
 	enter(b);
 	check_eq(pins_current(a), m.len);
 	check_eq(pins_current(b), 0);
-	/* There the same memory is new */
+	/* In another cgroup the same memory is charged again */
 	check_eq(pin(&q, SOURCE_URING, &m), 0);
 	check_eq(pins_current(b), m.len);
 	unpin(&q);
@@ -777,7 +777,7 @@ static void allocation_fails(void)
 				check_eq(pins_current(a), m.len);
 				unpin(&p);
 			}
-			/* AF_XDP's worker can't tell whose pins it drops */
+			/* AF_XDP unpins in a worker, which does not know the owner */
 			check_reaches(pins_top, SZ_64K);
 			unpin(&other);
 			check_reaches(pins_top, 0);
@@ -887,7 +887,7 @@ static void io_finish(aio_context_t ctx)
 	struct io_event done[IN_FLIGHT];
 	int i, ret;
 
-	/* A ring that ends interrupts its task */
+	/* The teardown of a ring may interrupt its task */
 	do {
 		ret = syscall(SYS_io_getevents, ctx, IN_FLIGHT, IN_FLIGHT,
 			      done, NULL);
@@ -1047,7 +1047,7 @@ static void reused_memory(void)
 		check_eq(munmap(m.addr, m.len), 0);
 		unpin(&p);
 
-		/* What was freed last is the first to be taken again */
+		/* The allocator reuses first what was freed last */
 		enter(b);
 		m = mem_get(kinds[i % ARRAY_SIZE(kinds)], 0);
 		check_eq(pin(&q, SOURCE_URING, &m), 0);
@@ -1059,7 +1059,7 @@ static void reused_memory(void)
 	}
 }
 
-/* Device DAX in pages of 4 kB: none of them ever comes by the page allocator. */
+/* Device DAX in pages of 4 kB, which the page allocator never sees. */
 
 #define ND	"/sys/bus/nd/"
 
@@ -1081,7 +1081,7 @@ static bool dax_write(const char *attr, char *text)
 	return nd_write(file, text);
 }
 
-/* What says that the memory is for device DAX lies at its beginning. */
+/* Erases the superblock that makes the memory a device DAX. */
 static void erase_dax(void)
 {
 	static char zero[16 << 10];
@@ -1116,7 +1116,7 @@ static bool make_dax(void)
 	       nd_write("drivers/dax_pmem/bind", dax);
 }
 
-/* Many references that look like a pin keep a record at first. @until: they go, too */
+/* Many references look like a pin and keep the record. @until: drop them, too */
 static void device_memory(bool until)
 {
 	char *cg = cg_make("a");
@@ -1212,7 +1212,7 @@ static void pinned_before_any_cgroup(void)
 	check_eq(pins_current(cg), 0);
 	check_eq(pins_current(pins_top), 0);
 
-	/* The early pins are nobody's, and hide nobody's */
+	/* The early pins stay uncharged, and do not affect the charge of others */
 	unpin(&early[0]);
 	check_eq(pins_current(cg), 0);
 	check_eq(pin(&late, SOURCE_URING, &m[1]), 0);
@@ -1335,7 +1335,7 @@ static void killed_owner_gives_back_own(void)
 	}
 }
 
-/* Any owner may be taken for the one that lets go; never two, never none. */
+/* Each unpin releases exactly one owner, though not always the one that unpinned. */
 static void total_is_exact(void)
 {
 	char *top = cg_make("a"), *cg[3], name[16];
@@ -1361,7 +1361,7 @@ static void total_is_exact(void)
 		check_eq(pins_current(cg[i]), 0);
 }
 
-/* Memory of another process: its cgroup pays, whoever asked. */
+/* Memory of another process is charged to its cgroup, whoever pins it. */
 static void other_process_pays(void)
 {
 	char *a = cg_make("a"), *b = enter_new("b");
@@ -1390,7 +1390,7 @@ static void other_process_pays(void)
 	check_eq(reap(pid), 0);
 	check_eq(pins_current(b), m.len);
 
-	/* The limit is that of the one who pays, too */
+	/* The limit of the charged cgroup applies */
 	check_eq(close(p.fd), 0);
 	check_reaches(b, 0);
 	set_max(b, m.len - PAGE_SIZE);

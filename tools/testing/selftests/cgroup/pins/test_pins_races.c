@@ -3,8 +3,8 @@
  * The invariants of the pins controller under load: many tasks pin, unpin, fail
  * and die at the same time, over the same memory and below the same limits.
  *
- * Nothing here depends on how fast the machine is: where a race does not
- * happen, the test is only less of a test.
+ * No result depends on the speed of the machine: if a race does not
+ * happen, the test passes and has tested less.
  */
 #define _GNU_SOURCE
 
@@ -68,7 +68,7 @@ static int rings[RACERS], results[RACERS];
 static char *cgroup;
 static int gup_fd;
 
-/* Pins by the ring of that racer: much faster than by a new one. */
+/* Pins with the ring of that racer, which is much faster than with a new one. */
 static int ring_pin(int nr, const struct mem *m, size_t off, size_t len)
 {
 	struct iovec iov = { m->addr + off, len };
@@ -329,7 +329,7 @@ static void held_all_the_time(void)
 }
 
 /* I2, I4: the last unpin of a page races with its next first pin. Whichever is
- * taken to be first, there is room.
+ * first, there is room.
  */
 static void off_and_on(int nr)
 {
@@ -408,7 +408,7 @@ static void last_meets_first_at_limit(void)
 	last_meets_first(true);
 }
 
-/* I3: limits fall and rise below those who pin; who is refused has nothing. */
+/* I3: limits change while tasks pin; a refused request leaves nothing pinned. */
 static void pin_or_not(int nr)
 {
 	int ret, i;
@@ -526,7 +526,7 @@ static void moved_meanwhile(void)
 	check_eq(pins_current(homes[1]), 0);
 }
 
-/* I9: cgroups go while their pins are let go elsewhere. */
+/* I9: cgroups are removed while their pins are released elsewhere. */
 static void removed_meanwhile(void)
 {
 	struct baton give = baton_make();

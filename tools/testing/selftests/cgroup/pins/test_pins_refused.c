@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Requests that the pins controller refuses, and those that it must not: what a
- * refusal costs, who hears of it, and that whoever gives memory back gets as much
+ * refusal costs, how it is reported, and that whoever unpins memory can pin as much
  * again.
  *
  * Copyright (C) 2026 the pins authors
@@ -79,7 +79,7 @@ static void full(void)
 	unpin(&p);
 }
 
-/* The memory controller would reclaim, or kill, if all of it were faulted in. */
+/* Faulting in all of it would make the memory controller reclaim or kill. */
 static void nobody_is_killed(void)
 {
 	char *cg = cg_make("a");
@@ -109,7 +109,7 @@ static void nobody_is_killed(void)
 	check_eq(ret, 0);
 }
 
-/* What may be pinned already, or come twice, is for the map to say. */
+/* Pages that may be pinned already, or that occur twice, must not be refused early. */
 static void not_too_early(void)
 {
 	char *cg = enter_new("a");
@@ -118,7 +118,7 @@ static void not_too_early(void)
 	int i;
 
 	need_source(SOURCE_URING);
-	/* Each page twice, in a request for as many pages as there is room for half of */
+	/* Each page twice: twice as many pages as the limit allows */
 	twice.len = 2 * m.len;
 	twice.addr = mem_reserve(twice.len, PAGE_SIZE);
 	for (i = 0; i < 2; i++)
@@ -127,7 +127,7 @@ static void not_too_early(void)
 	set_max(cg, m.len);
 	check_eq(pin(&p, SOURCE_URING, &twice), 0);
 	check_eq(pins_current(cg), m.len);
-	/* By another mapping, which has no page table yet */
+	/* Through another mapping, which has no page table yet */
 	m.addr = mmap(NULL, m.len, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
 	check(m.addr != MAP_FAILED);
 	check_eq(pin(&q, SOURCE_URING, &m), 0);
@@ -140,7 +140,7 @@ static void not_too_early(void)
 	check_eq(pins_events(cg), 0);
 }
 
-/* Bad addresses are told as ever, also where nothing may be pinned. */
+/* Bad addresses fail with EFAULT, even where nothing may be pinned. */
 static void bad_addresses(void)
 {
 	char *cg = enter_new("a");
@@ -193,7 +193,7 @@ static bool logged(int kmsg, const char *text)
 	return false;
 }
 
-/* By whosever limit, the one that is refused hears of it; the log, once. */
+/* The cgroup of the request counts it, whosever limit it was; the log has one line. */
 static void own_cgroup_counts(void)
 {
 	char *top = cg_make("pod"), *cg = cg_make("pod/container"), text[PATH_MAX + 64];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Everything that pins memory for long x every kind of memory it can pin: the
+ * Every source of long-term pins with every kind of memory that it can pin: the
  * folios are charged whole, once, in the right line of pins.stat, are given
  * back to the last byte, and are refused when one page is missing.
  */
@@ -12,7 +12,7 @@
 
 #include "pins_util.h"
 
-/* What the test at hand is about; set before its process starts */
+/* The parameters of the current test, set before its process starts */
 static int source, kind;
 
 static size_t min_size(size_t a, size_t b)
@@ -105,7 +105,7 @@ static void refused_in_the_middle(void)
 	check_reaches(cg, 0);
 }
 
-/* RDMA and iommufd come in rounds; an early one fits, a later one does not. */
+/* RDMA and iommufd pin in several batches: the first ones fit, a later one does not. */
 static void refused_in_a_late_round(void)
 {
 	struct mem m;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where long-term pins come to lie, and who is told when they are in the way:
+ * Where long-term pins are placed, and which cgroups are reported to block migration:
  * pins.steer, and in pins.stat movable_block, steered_* and blocked_*.
  *
- * What a pageblock is for, user space cannot see. That steering helps huge pages
- * is shown by make bench; here it is what the kernel says of it.
+ * User space cannot see the type of a pageblock. That steering helps huge pages
+ * is shown by make bench; these tests check the statistics of the kernel.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -69,7 +69,7 @@ static void file_of_the_knob(void)
 		check_eq(cg_read(cg, "pins.steer", text, sizeof(text)), 0);
 		check(!strcmp(text, "block\n"));
 	}
-	/* The file says what was written to it, not what holds on account of others. */
+	/* The file shows what was written to it, not the effective value. */
 	child = cg_make("a/b");
 	check_eq(cg_read(child, "pins.steer", text, sizeof(text)), 0);
 	check(!strcmp(text, "zone\n"));
@@ -172,7 +172,7 @@ static void zone_gives_up(void)
 	check_eq(pins_stat(cg, "steered_zone"), 0);
 	check_eq(pins_stat(cg, "steer_failed"), 1);
 	read_end(reading, PAGE_SIZE);
-	/* It was not its fault */
+	/* Once the read has ended, the page can be moved */
 	check_eq(pin(&p, SOURCE_URING, &wanted), 0);
 	check_eq(pins_stat(cg, "steered_zone"), 1);
 	unpin(&p);
@@ -366,7 +366,7 @@ static void block_on_its_node(void)
 	unpin_scattered();
 }
 
-/* What is migrated is charged already; there is room for our records only. */
+/* Migration needs no new charge; the limit has room only for our records. */
 static void block_at_the_memory_limit(void)
 {
 	struct mem m;
@@ -388,7 +388,7 @@ static void block_at_the_memory_limit(void)
 	check_eq(cg_read_key_long(cg, "memory.events", "oom "), 0);
 	unpin(&p);
 	check_reaches(cg, 0);
-	/* Nothing is to keep the memory cgroup when it goes */
+	/* Nothing may keep the memory cgroup once it is removed */
 	enter_root();
 	munmap(m.addr, m.len);
 	cg_write(VM, "drop_caches", "3");
@@ -463,7 +463,7 @@ static void on_cpu(int cpu)
 		skip("no CPU %d", cpu);
 }
 
-/* How often this process has since had other CPUs drain what is on its way to the LRU */
+/* How often this process has queued a drain of the LRU batches on other CPUs */
 static int drains(bool begin)
 {
 	static const char event[] = TRACING "/events/workqueue/workqueue_queue_work";
@@ -472,7 +472,7 @@ static int drains(bool begin)
 	int nr = 0;
 
 	if (begin) {
-		/* To truncate it clears it. */
+		/* Opening it with O_TRUNC clears it. */
 		f = fopen(TRACING "/trace", "w");
 		if (!f || cg_write(event, "enable", "1"))
 			skip("no tracing");
@@ -490,9 +490,9 @@ static int drains(bool begin)
 }
 
 /*
- * Pages that another CPU has just touched are on its list. They stay there, as is
- * seen by that there is something to drain afterwards; unless something else had
- * them drained, and then it is tried again.
+ * Pages that another CPU has just touched are in its LRU batch. They must stay there,
+ * so that there is something to drain afterwards. If something else has
+ * drained them meanwhile, try again.
  */
 static void block_interrupts_nobody(void)
 {
@@ -514,7 +514,7 @@ static void block_interrupts_nobody(void)
 			check_eq(pin_part(&p[j], SOURCE_URING, &m, PAGES(j),
 					  PAGE_SIZE), 0);
 		seen = drains(false);
-		/* To get it out of there, other CPUs are interrupted. */
+		/* Leaving CMA does interrupt other CPUs. */
 		if (pins_stat(cg, "steered_zone"))
 			skip("the memory was in CMA");
 		check_eq(seen, 0);
@@ -530,7 +530,7 @@ static void block_interrupts_nobody(void)
 	check_eq(pins_stat(cg, "steered_block") + pins_stat(cg, "steer_failed"), i * NR);
 }
 
-/* What is pinned, is pinned again where it is. */
+/* Pinned memory is not moved when it is pinned again. */
 static void block_again(void)
 {
 	unsigned long pfn;
@@ -570,7 +570,7 @@ static void interrupted(int sig)
 {
 }
 
-/* A child tries to empty the range, and is interrupted when it does not get on. */
+/* A child tries to empty the range, and is interrupted if it makes no progress. */
 static void take_in_vain(const struct range *r, int ms)
 {
 	/* Again and again: the first may come before the attempt has begun. */
@@ -635,7 +635,7 @@ static int trace_pages(bool begin)
 	FILE *f;
 
 	if (begin) {
-		/* To truncate it clears it. */
+		/* Opening it with O_TRUNC clears it. */
 		f = fopen(TRACING "/trace", "w");
 		if (!f || cg_write(TRACING "/events/pins/pins_blocked", "enable", "1"))
 			skip("no tracing");
@@ -707,7 +707,7 @@ static void blame_offline(void)
 	/* The numbers add up */
 	line = log_find(log, "pins: offlining [mem ");
 	check(line);
-	/* As severe as the pages that are dumped meanwhile */
+	/* The same log level as that of dump_page() */
 	check_eq(log_level, 4);
 	check_eq(log_times, 1);
 	snprintf(want, sizeof(want), "failed: 4 of %lu pages pinned, 2 by %s, 1 by %s",
@@ -733,7 +733,7 @@ static void blame_offline(void)
 	check(in_range(&range, pages, PAGES(2)));
 	kill(other, SIGKILL);
 	reap(other);
-	/* All of it is where movable memory lives; a worker sees to that. */
+	/* A worker updates movable_block: all of it is in movable pageblocks. */
 	usleep(100000);
 	check_eq(pins_stat(parent, "movable_block"), pins_current(parent));
 
@@ -768,7 +768,7 @@ static void blame_cma(void)
 	give_back(&range);
 }
 
-/* While it goes on, offlining has not failed: it may succeed in the end. */
+/* Nobody is blamed while offlining still tries: it may succeed in the end. */
 static void blame_in_the_end(void)
 {
 	int log, disk;
@@ -880,7 +880,7 @@ static void blame_contig(void)
 	check_eq(pins_stat(cg, "blocked_contig"), 1);
 	check_eq(pins_stat(cg, "blocked_offline"), 0);
 	check_eq(cg_read_key_long(cg, "pins.events", "blocked "), 1);
-	/* The line is to end there. */
+	/* Nothing may follow in that line. */
 	line = log_find(log, "pins: emptying [mem ");
 	snprintf(want, sizeof(want), "pages pinned, 1 by %s", cg + strlen(pins_root));
 	check(line && strlen(line) > strlen(want));
@@ -922,7 +922,7 @@ static void blame_compaction(void)
 	for (i = 0; i < 50 && !pins_stat(cg, "blocked_compact"); i++)
 		check_eq(cg_write(VM, "compact_memory", "1"), 0);
 	if (!pins_stat(cg, "blocked_compact"))
-		skip("compaction did not come by");
+		skip("compaction did not reach the page");
 	check_eq(cg_read_key_long(cg, "pins.events", "blocked "), 0);
 	for (i = 0; i < SCATTERED; i++)
 		unpin(&p[i]);

@@ -49,7 +49,7 @@
 
 static unsigned int seconds = 30, seed;
 
-/* What came of it; shared by all processes */
+/* The results, shared by all processes */
 static struct {
 	atomic_long pins, refused, failed, unpins, changes, forks, execs, io;
 	atomic_long offlined, not_offlined, shakes;
@@ -71,7 +71,7 @@ static struct mem maps[MAPS];
 static struct pin held[HELD];
 static bool holds[HELD];
 
-/* Unlike mem_get(), takes what it gets, of whatever folios. */
+/* Unlike mem_get(), does not insist on the size of folios. */
 static void map_anew(unsigned int *seed, struct mem *m)
 {
 	static const int kinds[] = {
@@ -130,7 +130,7 @@ static void pin_something(unsigned int *seed, struct pin *p, bool *got)
 	if (source_missing(source) || !source_takes(source, m->kind))
 		return;
 	if (source == SOURCE_PBUF) {
-		/* As many as a ring of buffers may have */
+		/* The most that a buffer ring can have */
 		len = PAGE_SIZE << some(seed, 6);
 		if (off + len > m->len)
 			off = m->len - len;
@@ -144,7 +144,7 @@ static void pin_something(unsigned int *seed, struct pin *p, bool *got)
 	case ENOMEM:
 		count->refused++;
 		break;
-	/* Pages that were not to be had for a while */
+	/* Pages could not be allocated or migrated for a while */
 	case EFAULT:
 	case EBUSY:
 	case EAGAIN:
@@ -239,7 +239,7 @@ static void do_io(unsigned int *seed)
 		(void)!pwrite(dev, m->addr + off, PAGE_SIZE, 0);
 }
 
-/* Into one of the cgroups, which may be on its way out. */
+/* Enters one of the cgroups, which may be about to be removed. */
 static void enter_some(unsigned int *seed)
 {
 	char name[16], *cg;
@@ -293,7 +293,7 @@ static void __noreturn pinning(unsigned int seed)
 	}
 }
 
-/* What shakes the memory of all */
+/* The processes that move, split and swap the memory of all */
 
 static void interrupted(int sig)
 {
@@ -455,7 +455,7 @@ static void stir(unsigned int *seed, const char *top, pid_t *pinner)
 		pinner[i] = start_pinner(i, rand_r(seed));
 		break;
 	case 2:
-		/* Kills who is in it, and pins go on without it */
+		/* Kills its tasks; their pins may outlive the cgroup */
 		check_eq(cg_destroy(cg), 0);
 		check_eq(cg_create(cg), 0);
 		count->removed++;
@@ -504,7 +504,7 @@ static void storm(void)
 	share(MEM_MEMFD, MAP_LEN);
 	share(MEM_SHMEM, MAP_LEN);
 	share(MEM_HUGETLB_FD, MAP_LEN);
-	/* Or static keys would be switched all the time: not what this is about */
+	/* Keep static keys from being switched all the time: not tested here */
 	cg = cg_make("b");
 	check_eq(cg_write(cg, "pins.steer", "block"), 0);
 	check_eq(cg_write(cg, "pins.wait.max", "max"), 0);

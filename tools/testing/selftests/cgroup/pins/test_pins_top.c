@@ -169,7 +169,7 @@ static void as_openmetrics(void)
 	unpin(&held);
 }
 
-/* Not a privilege to see; and what may not be seen is left out */
+/* It needs no privilege, and leaves out what the user may not read */
 static void as_somebody(void)
 {
 	const char *path = busy_cgroup();
@@ -177,7 +177,7 @@ static void as_somebody(void)
 	check_eq(setgid(65534), 0);
 	check_eq(setuid(65534), 0);
 	if (access(pinstop, X_OK))
-		skip("%s is not for everybody", pinstop);
+		skip("other users can't run %s", pinstop);
 	check_eq(run("-1 --depth=9"), 0);
 	check(strstr(out, path));
 }
@@ -224,7 +224,7 @@ static void vanishing(void)
 	check_eq(WEXITSTATUS(ret), 0);
 }
 
-/* Tenants choose names; the terminal is the admin's. */
+/* Names are chosen by tenants and must not control the admin's terminal. */
 static void names(void)
 {
 	set_max(cg_make("\033[31mred\" \200"), SZ_64K);
@@ -240,7 +240,7 @@ static void names(void)
 	check(strstr(out, "/\\u001b[31mred\\\" \357\277\27581\", "));
 }
 
-/* What it shows on a terminal of that width, without what is for the terminal */
+/* What it shows on a terminal of that width, without escape sequences */
 static void run_live(int cols, const char *options)
 {
 	struct winsize size = { .ws_row = 24, .ws_col = cols };

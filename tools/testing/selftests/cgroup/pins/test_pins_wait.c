@@ -6,7 +6,7 @@
  * Nearly all tests have the same scene: direct I/O of a slow disk is in flight to
  * a page in a CMA area or in a movable memory block, a child allocates the area or
  * takes the block offline, and meanwhile something else wants to pin the page.
- * What happened is told by the order of events, not by times.
+ * The tests check the order of events, not times.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -39,14 +39,14 @@
 
 #include "pins_util.h"
 
-/* Longer than anything takes that is not meant to wait for it */
+/* Longer than anything takes that does not wait for it */
 #define SLOW		(2000 * MS)
 #define PATIENT_US	10000000L
 
 /* What vm.pins_wait_max_us is unless it was set */
 #define DEFAULT_US	1000L
 
-/* A child of the root cgroup empties the range; it is at it when this returns. */
+/* A child in the root cgroup empties the range, and has begun when this returns. */
 static pid_t take_begin(const struct range *r)
 {
 	pid_t pid = test_fork();
@@ -253,7 +253,7 @@ static void pins_wait_no_longer(void)
 	check_eq(pins_stat(cg, "wait"), 1);
 	check_eq(pins_stat(cg, "wait_timeout"), 1);
 	check(pins_stat(cg, "wait_usec") >= 20000);
-	/* Not again for the same isolation */
+	/* It does not wait again for the same isolation */
 	third = read_begin(disk, page, PAGE_SIZE);
 	check_eq(pins_stat(cg, "wait"), 1);
 	check_eq(pins_stat(cg, "wait_timeout"), 1);
@@ -301,7 +301,7 @@ static void inherited_from_sysctl(void)
 	check_eq(cg_write_numeric(VM, "pins_wait_max_us", DEFAULT_US), 0);
 }
 
-/* By default, I/O gets out of the way, and is hardly late. */
+/* By default, I/O waits for a short time. */
 static void waits_by_default(void)
 {
 	aio_context_t second;
@@ -320,7 +320,7 @@ static void waits_by_default(void)
 	no_conflict();
 }
 
-/* What is not in the way does not wait, though in the same block */
+/* I/O to a page that is not isolated does not wait, even in the same block */
 static void others_do_not_wait(void)
 {
 	aio_context_t second;
@@ -345,7 +345,7 @@ static void map_again(char *addr, void *old)
 	__atomic_load_n(addr, __ATOMIC_RELAXED);
 }
 
-/* More references than one pin would give it: a library's page, say */
+/* A page with more references than a pin has, as one of a library */
 #define MAPPINGS	1100
 
 static void map_often(char *old)
@@ -382,7 +382,7 @@ static void pins_do_not_wait_for_mappings(void)
 	read_end(second, PAGE_SIZE);
 }
 
-/* A request that meets a page twice has pinned it twice: nobody else has. */
+/* A request that contains a page twice must not wait for its own first pin. */
 static void page_that_comes_twice(void)
 {
 	char *twice = mem_reserve(PAGES(2), PAGE_SIZE);
@@ -402,7 +402,7 @@ static void page_that_comes_twice(void)
 	read_end(second, PAGES(2));
 }
 
-/* One system call, many calls of GUP: together they take what one may. */
+/* One system call, many calls of GUP: together they wait no longer than the limit. */
 #define LARGE		(48UL << 20)
 #define LARGE_US	20000L
 
@@ -434,7 +434,7 @@ static void large_request(void)
 	long nr;
 
 	scene(cma_range(), MAP_PRIVATE, SLOW);
-	/* Migration stops at a shared page that is pinned, and leaves those behind. */
+	/* Migration stops at a pinned shared page, and does not move those behind it. */
 	before = memory_of(&range, true, SZ_2M, MAP_SHARED);
 	buf = memory_of(&range, true, LARGE, MAP_PRIVATE);
 	after = memory_of(&range, true, SZ_2M, MAP_SHARED);
@@ -442,22 +442,22 @@ static void large_request(void)
 	conflict();
 	nr = pages_in_range(buf, LARGE);
 	if (nr < LARGE / PAGE_SIZE / 4)
-		skip("%ld pages only are behind the one that is pinned", nr);
+		skip("only %ld pages are behind the pinned one", nr);
 
 	cg = cg_make("a");
 	check_eq(cg_write_numeric(cg, "pins.wait.max", LARGE_US), 0);
 	enter(cg);
 	second = read_begin(disk, buf, LARGE);
-	/* Several times that, where to move a page takes long */
+	/* Where moving a page takes long, it may be several times the limit */
 	check(pins_stat(cg, "wait_usec") < 5 * LARGE_US);
 	check(pins_stat(cg, "wait_timeout") <= 1);
 	read_end(second, LARGE);
 	reap(taker);
-	/* In case that it was had */
+	/* It may have been allocated */
 	cg_write_numeric(range.dir, "free", range.pages);
 }
 
-/* Threads that wait for a page, while others of their kind need not */
+/* Threads that wait for a page while other pages are moved */
 #define SLEEPERS	100
 #define MOVES		100
 
@@ -509,7 +509,7 @@ static void sleepers_sleep(void)
 		reads[i] = read_begin(disk, others + PAGES(i), PAGE_SIZE);
 	woken = switches() - woken;
 	ms = now_ms() - ms;
-	/* They look from time to time, however many pages are moved meanwhile. */
+	/* The number of wakeups depends on time, not on the number of moved pages. */
 	ksft_print_msg("%d sleepers woken %ld times in %ld ms, by %d reads\n",
 		       SLEEPERS, woken, ms, MOVES);
 	check(woken < SLEEPERS * (ms / 4 + 4));
@@ -553,8 +553,8 @@ static void registration_waits_for_offline(void)
 }
 
 /*
- * One that has waited in vain for a page in CMA does not keep the next one from
- * waiting for another: not of the same task, nor of one that it has made.
+ * A task that has waited in vain for a page in CMA does not keep the next request from
+ * waiting for another: neither its own nor one of its child.
  */
 static void registration_after_one_in_vain(bool by_child)
 {
@@ -697,7 +697,7 @@ static void cgroup_removed(void)
 	no_conflict();
 }
 
-/* PSI: who waits for memory, stalls. */
+/* PSI: waiting counts as a memory stall. */
 static long stalled(void)
 {
 	char text[256], *total;
@@ -827,7 +827,7 @@ static void sqpoll_waits(void)
 	ring_waits(IORING_SETUP_SQPOLL);
 }
 
-/* The pin might be of I/O that it would have to poll for itself. */
+/* It must not wait: the pin may belong to I/O that it has to poll for itself. */
 static void iopoll_does_not_wait(void)
 {
 	struct ring ring;
@@ -836,7 +836,7 @@ static void iopoll_does_not_wait(void)
 	ring_read(&ring, page, 0);
 	check(!read_done(first));
 	check_eq(pins_stat(cg, "wait"), 0);
-	/* Its workers wait: meanwhile it can poll. */
+	/* Its workers wait, so that it can poll meanwhile. */
 	ring_read(&ring, page, IOSQE_ASYNC);
 	check_eq(pins_stat(cg, "wait"), 1);
 	check(read_done(first));
@@ -845,7 +845,7 @@ static void iopoll_does_not_wait(void)
 
 /*
  * A FUSE file system of one file. To read from it, the server reads from the disk,
- * with a buffer where memory has to move: it needs what its client is in the way of.
+ * with a buffer in the range that is emptied, which its client blocks.
  */
 #define FUSE_FILE	"/tmp/file"
 
@@ -969,7 +969,7 @@ static void two_ranges(void)
 
 /*
  * Requests that take one page after the other, in an order that makes two of
- * them wait for each other: of a bio that is not submitted yet, GUP cannot know.
+ * them wait for each other: GUP does not know of a bio that is not submitted yet.
  */
 static void each_waits_for_the_other(void)
 {
@@ -1008,7 +1008,7 @@ static void each_waits_for_the_other(void)
 	}
 }
 
-/* Many read and register, with all budgets there are; memory comes and goes. */
+/* Many tasks read and register, with different pins.wait.max; memory comes and goes. */
 static void crowd(void)
 {
 	static char *const budgets[] = { "0", "1000", "20000", "max" };
@@ -1038,7 +1038,7 @@ static void crowd(void)
 			if (n % 8 || pin(&p, SOURCE_URING, &m))
 				continue;
 			unpin(&p);
-			/* Back to where it may have to move from */
+			/* Allocate new memory, which may be in the range again */
 			check(!madvise(m.addr, m.len, MADV_DONTNEED));
 		}
 	}
