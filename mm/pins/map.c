@@ -1,53 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The pin map: which cgroups hold long-term pins on a folio.
- *
- * unpin_user_page() gets a page and nothing else, so somebody has to remember
- * on whose behalf it was pinned. The map keeps, per folio, a record for each
- * cgroup with long-term pins on it: how many, and what sort of memory it is.
- * It knows no limit; charge.c asks it what is new.
- *
- * Reconcile
- * =========
+ * The pin map: which cgroups hold long-term pins on a folio. It knows no limit.
  *
  * Pins are released in other groupings than they were taken, and mixed with
- * short-term ones. The rule that holds all the same:
+ * short-term ones. One rule holds all the same, see "Reconcile" in
+ * Documentation/mm/pins.rst:
  *
- *	The recorded counts of a folio never add up to more than its pins.
+ *	The recorded pins of a folio never add up to more than its pin count.
  *
- * An unpin drops the pins, then lowers the records to fit. A pin is taken, then
- * lowers the records to fit the others, then adds its own. So the charge of a
- * folio is gone at the latest when its last pin is, and never before the last
- * long-term pin. Which of several cgroups an unpin belongs to it cannot tell;
- * it takes the most likely one, see pins_attribution(), and totals stay exact.
- * Nor can it tell a short-term pin: while one is held, another cgroup's last
- * unpin lowers nothing, and the unpin that ends it may then take the record of
- * its own task's cgroup, though that has a long-term pin.
+ * An unpin drops the pins, then lowers the records to fit. A pin is taken, then lowers
+ * the records of others to fit the other pins, then adds its own. Both do so under the
+ * lock of the leaf, so that the pin count contains all pins that were recorded before,
+ * and lacks all whose release was reconciled before.
  *
- * Both do so under the lock of the leaf, and that is why it is a lock. An unpin
- * that reads a pin count, is overtaken by a pin which adds to the record as much
- * as it fits away, and then lowers what looks like the same record would take
- * that pin's charge. Whatever is done under the lock reads a pin count that
- * contains all pins whose record was added before, and lacks all those whose
- * release was reconciled before, since their holders had the lock in between.
- *
- * Pin counts
- * ==========
- *
- * That of a large folio is exact. That of a small one is estimated from its
- * reference count, in which a pin counts GUP_PIN_COUNTING_BIAS and everything
- * else counts 1. Mappings, which may be many, are subtracted. On 64-bit machines
- * their number is read together with the references, as one word, so that it does
- * not matter what comes and goes meanwhile. Others do not subtract it.
- *
- * A reference of a mapping is taken before it is counted and dropped after that.
- * So the pins are never underestimated. They are overestimated when half a bias or
- * more of other references are held: by pipes, or by a process that is exiting,
- * which forgets its mappings long before it drops their references. Then a record
- * outlives its last pin. Nobody can tell it from one that does not, so whatever an
- * unpin leaves in place is looked at again, see pins_look(): after 1/8 s at first,
- * and later from time to time, until it is gone. It goes at the latest when the
- * folio is freed.
+ * The pin count of a large folio is exact. That of a small one is never too low, and
+ * too high while 512 other references are held. What an unpin leaves in place is
+ * therefore looked at again, see pins_look().
  *
  * An unpin drops the pins of a small folio with all of their references, and
  * reconciles after that, when the folio may have been freed already. It finds a
@@ -55,23 +23,8 @@
  * record: no record outlives its folio. The pins of a large folio are dropped
  * first, and the references when it has reconciled.
  *
- * Layout
- * ======
- *
- * Sparse, so that only pinned memory pays: an XArray of leaves of 32 slots. A
- * slot belongs to the folio whose first page it stands for; a leaf covers
- * 128 kB of 4 kB pages. Dense pins cost 0.23% of the memory, a pin that lies
- * alone 7%, and a share of the XArray's nodes. Folios of PINS_LARGE_ORDER and
- * more are in a map of their own, with one slot for as many pages: 2 MB huge
- * pages cost 0.0004%.
- *
- * A slot holds the one record that nearly all folios have, or points to a list, of
- * 64 bytes for each six records. Both are allocated when a pin needs them, one at
- * a time, and never while unpinning, which happens in any context. Leaves that
- * have become empty are freed later, by a worker, since users tend to come back.
- *
- * Locking
- * =======
+ * A leaf covers 128 kB of 4 kB pages. Dense pins cost 0.23% of the memory, a pin that
+ * lies alone 7%, and a share of the XArray's nodes; 2 MB huge pages cost 0.0004%.
  *
  * leaf->lock is raw and disables interrupts, because pins are released in
  * interrupts and under raw spinlocks. At most 32 folios are looked at while it
@@ -178,7 +131,8 @@ static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
  * @folio: a folio that the caller holds a reference on
  *
  * Context: any.
- * Return: the number; for a small folio an estimate, see "Pin counts" above.
+ * Return: the number; for a small folio an estimate, see "Pin counts" in
+ * Documentation/mm/pins.rst.
  */
 unsigned int pins_folio_pins(struct folio *folio)
 {
