@@ -15,14 +15,16 @@
 #include <unistd.h>
 #include "world.h"
 
-#define NR_THREADS	4	/* the last one pins for a short term */
+#define NR_THREADS	6	/* the last one pins for a short term */
 #define SHARED		96	/* small pages that all pin */
 #define HUGE		512	/* pages of a huge one */
 #define OWN		1024	/* and 64 small pages for each thread alone */
 #define LIMIT		(64 + HUGE + 40)
+#define POD_LIMIT	(HUGE + 90)
 #define MOST		32
 
-static struct cgroup *cg[NR_THREADS];
+/* 1 and 2 are the same, below a pod with 3. It has less than they may have. */
+static struct cgroup *cg[NR_THREADS], *pod;
 static unsigned long rounds = 20000;
 static u64 seed;
 static atomic_long_t refused, pinned;
@@ -83,7 +85,8 @@ static void *racer(void *arg)
 			CHECK(peek_records(page_folio(pages[i]), rec, 8) == !shortterm);
 			CHECK(shortterm || (rec->count == 1 && rec->cgrp == cg[me]));
 		}
-		CHECK(me != 1 || get_current(cg[me]) <= LIMIT);
+		CHECK(me != 3 || get_current(cg[me]) <= LIMIT);
+		CHECK(get_current(pod) <= POD_LIMIT);
 		i = rnd(&state, nr + 1);
 		current->irq = rnd(&state, 2);
 		unpin_user_pages(pages + i, nr - i);
@@ -140,11 +143,14 @@ int main(int argc, char **argv)
 	folio_create(HUGE, 9, PG_anon | PG_swapbacked, NULL);
 	for (i = OWN; i < OWN + NR_THREADS * 64; i++)
 		folio_create(i, 0, PG_anon | PG_swapbacked, NULL);
+	pod = cgroup_create(root);
 	for (i = 0; i < NR_THREADS; i++) {
-		cg[i] = cgroup_create(root);
+		cg[i] = i == 2 ? cg[1] : cgroup_create(i == 1 || i == 3 ? pod : root);
 		task_enter(i, cg[i]);
 	}
-	set_max(cg[1], LIMIT);
+	set_max(pod, POD_LIMIT);
+	set_max(cg[1], POD_LIMIT + MOST);
+	set_max(cg[3], LIMIT);
 
 	pthread_create(&thread[NR_THREADS], NULL, disturber, NULL);
 	for (i = 0; i < NR_THREADS; i++)
@@ -158,8 +164,10 @@ int main(int argc, char **argv)
 	for (i = 0; i < NR_THREADS; i++) {
 		CHECK(!get_current(cg[i]));
 		task_enter(i, root);
-		cgroup_remove(cg[i]);
+		if (i != 2)
+			cgroup_remove(cg[i]);
 	}
+	cgroup_remove(pod);
 	for (i = 0; i < MEM_PAGES; i++)
 		if (mem_map[i].head == &mem_map[i])
 			folio_put_refs(page_folio(&mem_map[i]), 1);
