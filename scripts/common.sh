@@ -67,12 +67,15 @@ interrupted() {	# SIGNAL PID
 
 # progress WHAT COMMAND...: run a command that is long and talkative, its
 # output to build/log/WHAT.log; say every 15 seconds how far it is, and show
-# at once what it says on stderr
+# at once what it says on stderr. The first time it is a share of what scripts/steps
+# expects; later nobody knows how much there is still to do.
 progress() {
 	local what=$1 log=$build/log/$1.log start=$SECONDS last=$SECONDS pid rc=0
+	local total='' steps
 	shift
 
 	mkdir -p "$build/log"
+	[ -e "$log" ] || total=$(awk -v what="$what" '$1 == what { print $2 }' "$top/scripts/steps")
 	: >"$log"
 	# shellcheck disable=SC2094
 	"$@" >>"$log" 2> >(tee -a "$log" >&2) &
@@ -84,8 +87,14 @@ progress() {
 		sleep 0.5
 		[ $((SECONDS - last)) -ge 15 ] || continue
 		last=$SECONDS
-		printf '  [%s] %s: %s\n' "$(clock $((SECONDS - start)))" "$what" \
-			"$(wc -l <"$log") steps, now $(tail -n 1 "$log" | tr -s ' ' | cut -c 1-80)"
+		steps=$(wc -l <"$log")
+		if [ -n "$total" ]; then
+			steps=$((steps < total ? steps * 100 / total : 99))%
+		else
+			steps="$steps steps"
+		fi
+		printf '  [%s] %s: %s, now %s\n' "$(clock $((SECONDS - start)))" "$what" \
+			"$steps" "$(tail -n 1 "$log" | tr -s ' ' | cut -c 1-80)"
 	done
 	wait $pid || rc=$?
 	trap - INT TERM
