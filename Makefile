@@ -3,7 +3,7 @@
 # The commands of this repository; make help lists them. The scripts behind
 # them are in scripts/ and vm/, all that they make is in build/.
 
-export KSRC KCONFIG
+export KSRC KCONFIG SIGNOFF
 
 help:
 	@echo 'The pins controller: a cgroup controller for long-term pinned memory'
@@ -24,6 +24,7 @@ help:
 	@echo '  make debug     build/debug/bzImage: with all that finds mistakes'
 	@echo '  make deb       the kernel as Debian packages: build/deb/'
 	@echo '  make packages  systemd, crun, libcgroup for Debian 13, with pins'
+	@echo '  make series    the patches as mails, for git am: build/series-6.12/'
 	@echo '  make clean     remove build/'
 	@echo
 	@echo 'KSRC=dir takes the kernel source from there instead of from Debian.'
@@ -76,6 +77,9 @@ check: deps
 fuzz: tree
 	@$(MAKE) -s -C build/linux/tools/testing/pins OUT=$(CURDIR)/build/native $@
 
+series: deps
+	@scripts/export
+
 bench: kernel baseline longterm
 	@bench/run
 
@@ -88,5 +92,5 @@ clean:
 	rm -rf build 2>/dev/null || sudo rm -rf build
 
 .PHONY: help deps tree kernel baseline debug longterm deb packages run shell system \
-	test test-system test-full fuzz check bench clean
+	test test-system test-full fuzz check series bench clean
 .NOTPARALLEL:

@@ -47,12 +47,12 @@
  * @end_pfn: behind the last page
  * @offline: it is to be taken offline
  * @may_wait: its caller may wait for I/O
- * @over: it no longer waits for pins, so pins do not wait for it either
+ * @gave_up: it no longer waits for pins, so pins do not wait for it either
  * @since: when it has begun to wait, in ns, or 0; when offlining, for @pfn
  * @pfn: the folio that offlining waits for
  * @tries: how often nothing was pinned, though it has failed
  *
- * All but @over belongs to the isolator, or does not change.
+ * All but @gave_up belongs to the isolator, or does not change.
  */
 struct pins_isolation {
 	struct list_head list;
@@ -61,7 +61,7 @@ struct pins_isolation {
 	unsigned long end_pfn;
 	bool offline;
 	bool may_wait;
-	bool over;
+	bool gave_up;
 	u64 since;
 	unsigned long pfn;
 	unsigned int tries;
@@ -106,7 +106,7 @@ bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages)
 	list_for_each_entry_rcu(isolation, &pins_isolations, list)
 		ret |= pfn < isolation->end_pfn &&
 		       pfn + nr_pages > isolation->start_pfn &&
-		       !READ_ONCE(isolation->over);
+		       !READ_ONCE(isolation->gave_up);
 	rcu_read_unlock();
 	return ret;
 }
@@ -250,7 +250,7 @@ static int isolation_sleep(struct pins_isolation *isolation, unsigned long pfn)
 
 	if (!left)
 		return -ETIME;
-	WRITE_ONCE(isolation->over, false);
+	WRITE_ONCE(isolation->gave_up, false);
 	if (!isolation->since)
 		isolation->since = ktime_get_ns();
 	do {
@@ -324,7 +324,7 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 	obstacle = isolation_look(isolation, isolation->offline ||
 				  isolation_left(isolation), &pfn);
 	if (obstacle < PINS_SHORT) {
-		WRITE_ONCE(isolation->over, false);
+		WRITE_ONCE(isolation->gave_up, false);
 		return isolation_retry(isolation, obstacle);
 	}
 
@@ -337,7 +337,7 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 	if (err == -EINTR)
 		return false;
 	/* A pin that does not go keeps I/O from waiting in vain as well. */
-	WRITE_ONCE(isolation->over, err);
+	WRITE_ONCE(isolation->gave_up, err);
 	if (err)
 		isolation_blocked(isolation, pfn, blocked);
 	else if (isolation->offline)
