@@ -504,7 +504,7 @@ static void block_interrupts_nobody(void)
 
 	cg = steering_cgroup("a", "block");
 	need_source(SOURCE_URING);
-	for (i = 0; i < TRIES && !seen; i++) {
+	for (i = 0; i < TRIES && !(seen && pins_stat(cg, "steer_failed")); i++) {
 		m = mem_get(MEM_UNTOUCHED, PAGES(NR));
 		on_cpu(1);
 		memset(m.addr, 1, m.len);
