@@ -215,9 +215,6 @@ struct pins_steer {
 	u64 waited;
 };
 
-/* On while some cgroup steers pins out of movable pageblocks. */
-extern struct static_key_false_deferred pins_steer_key;
-
 #define PINS_CAN_STEER	(IS_ENABLED(CONFIG_CGROUP_PINS) && IS_ENABLED(CONFIG_MIGRATION))
 
 bool __pins_in_movable_block(struct page **pages, unsigned long nr);
@@ -237,7 +234,7 @@ bool __pins_steer(struct pins_steer *steer, struct page **pages,
  * pins_steer() moves it.
  */
 static __always_inline bool pins_in_movable_block(struct page **pages, unsigned long nr,
-					   bool longterm)
+						  bool longterm)
 {
 	return PINS_CAN_STEER && static_branch_unlikely(&pins_steer_key.key) &&
 	       longterm && __pins_in_movable_block(pages, nr);

@@ -44,6 +44,9 @@ int alloc_contig_range_blocked_noprof(unsigned long start, unsigned long end,
 /* On while a non-root cgroup of the pins controller exists */
 DECLARE_STATIC_KEY_FALSE(pins_key);
 
+/* On while some cgroup steers pins out of movable pageblocks. */
+extern struct static_key_false_deferred pins_steer_key;
+
 static __always_inline bool pins_enabled(void)
 {
 	return IS_ENABLED(CONFIG_CGROUP_PINS) && static_branch_unlikely(&pins_key);

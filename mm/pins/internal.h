@@ -184,7 +184,7 @@ int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 long pins_map_remove(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_done(struct pins_owner *owner);
 void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
-		  struct pins_batch *batch);
+			struct pins_batch *batch);
 
 /* The most owners of a folio that are told at a time */
 #define PINS_ENTRY_OWNERS	8U

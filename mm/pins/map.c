@@ -474,8 +474,8 @@ static void slot_tidy(u64 *slot, struct pins_batch *batch)
  * cgroup @id first, or, if it is to keep @keep pins, last.
  */
 static noinline void slot_reconcile_list(u64 *slot, struct folio *folio,
-				   unsigned int pins, u32 id, unsigned int keep,
-				   struct pins_batch *batch)
+					 unsigned int pins, u32 id, unsigned int keep,
+					 struct pins_batch *batch)
 {
 	u64 sum = 0, excess, n, *rec;
 	struct rec_iter it;
@@ -511,7 +511,7 @@ static noinline void slot_reconcile_list(u64 *slot, struct folio *folio,
  * is left to the caller's leaf_put().
  */
 static __always_inline void slot_reconcile(u64 *slot, struct folio *folio,
-				     unsigned int pins, struct pins_batch *batch)
+					   unsigned int pins, struct pins_batch *batch)
 {
 	u64 count;
 
@@ -574,7 +574,7 @@ static __always_inline void slot_add(struct pins_leaf *leaf, u64 *slot,
 		pins = max(pins, run->n);
 		if (slot_list(*slot))
 			slot_reconcile_list(slot, run->folio, pins, owner->id, run->n,
-				      batch);
+					    batch);
 		else
 			slot_reconcile(slot, run->folio, pins, batch);
 		return;
@@ -899,7 +899,7 @@ long pins_map_remove(struct pins_iter *it, struct pins_owner *owner)
 
 /* Lower the records in a slot to fit the pins of the folio that it is for. */
 static void leaf_reconcile(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
-		     struct pins_batch *batch)
+			   struct pins_batch *batch)
 {
 	bool large;
 
@@ -920,10 +920,10 @@ static void leaf_reconcile(struct pins_leaf *leaf, u64 *slot, struct folio *foli
  * Return: how many runs are done.
  */
 static __always_inline unsigned int leaf_reconcile_small(struct pins_leaf *leaf,
-						   struct pins_place place,
-						   const struct pins_run *runs,
-						   unsigned int nr_runs,
-						   struct pins_batch *batch)
+							 struct pins_place place,
+							 const struct pins_run *runs,
+							 unsigned int nr_runs,
+							 struct pins_batch *batch)
 {
 	unsigned int nr;
 	u64 pins = 0;
@@ -966,7 +966,7 @@ static __always_inline unsigned int leaf_reconcile_small(struct pins_leaf *leaf,
  * Context: any but NMI.
  */
 void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
-		  struct pins_batch *batch)
+			struct pins_batch *batch)
 {
 	unsigned int i = 0;
 
@@ -1063,7 +1063,7 @@ static bool leaf_look(struct pins_leaf *leaf)
 		raw_spin_lock_irq(&leaf->lock);
 		if (*slot && !folio_test_large(pfn_folio(pfn))) {
 			slot_reconcile(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
-				 &batch);
+				       &batch);
 			if (!*slot)
 				leaf_put(leaf, pfn_folio(pfn), 1);
 			else
