@@ -29,6 +29,7 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/pins.h>
 
+#include "../internal.h"
 #include "internal.h"
 
 /* Take back what was charged and recorded. */
@@ -155,12 +156,6 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	return err ?: nr;
 }
 
-static void pins_put(struct folio *folio, unsigned int refs)
-{
-	if (!put_devmap_managed_folio_refs(folio, refs))
-		folio_put_refs(folio, refs);
-}
-
 /* Uncharge folios that have lost pins, and drop the references of large ones. */
 static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
 			       struct pins_batch *batch)
@@ -170,7 +165,7 @@ static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
 	pins_map_reconcile(run, nr, batch);
 	for (i = 0; i < nr; i++)
 		if (run[i].large)
-			pins_put(run[i].folio, run[i].n);
+			gup_put_refs(run[i].folio, run[i].n);
 }
 
 /* Drop an array of pins, with one update of the statistics for many of them. */
@@ -201,11 +196,11 @@ static __always_inline void pins_unpin(struct pins_iter *it)
 		if (run.large)
 			atomic_sub(run.n, &run.folio->_pincount);
 		else
-			pins_put(run.folio, run.n * GUP_PIN_COUNTING_BIAS);
+			gup_put_refs(run.folio, run.n * GUP_PIN_COUNTING_BIAS);
 		smp_mb__after_atomic(); /* see pins_filter */
 		if (likely(!atomic_read(pins_filter_of(run.folio)))) {
 			if (run.large)
-				pins_put(run.folio, run.n);
+				gup_put_refs(run.folio, run.n);
 			continue;
 		}
 		charged[nr++] = run;

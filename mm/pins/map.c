@@ -136,7 +136,7 @@ static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
  */
 unsigned int pins_folio_pins(struct folio *folio)
 {
-	return folio_pins(folio, folio_test_large(folio));
+	return folio_pins(folio, folio_has_pincount(folio));
 }
 
 /* A list of several pieces may be as long as many folios. */
@@ -155,7 +155,7 @@ static LLIST_HEAD(pins_queued);
 static void __leaf_queue(struct pins_leaf *leaf)
 {
 	if (llist_add(&leaf->node, &pins_queued))
-		mod_delayed_work(system_unbound_wq, &pins_look_work, PINS_LOOK_SOON);
+		mod_delayed_work(system_dfl_wq, &pins_look_work, PINS_LOOK_SOON);
 }
 
 /* Have the worker look at a leaf soon: it is empty, or what it says may be outdated. */
@@ -906,7 +906,7 @@ static void leaf_reconcile(struct pins_leaf *leaf, u64 *slot, struct folio *foli
 	if (!*slot)
 		return;
 	/* There is a record, so there is a folio: do not look before. */
-	large = folio_test_large(folio);
+	large = folio_has_pincount(folio);
 	slot_reconcile(slot, folio, folio_pins(folio, large), batch);
 	if (!*slot)
 		leaf_put(leaf, folio, 1);
@@ -1061,7 +1061,7 @@ static bool leaf_look(struct pins_leaf *leaf)
 
 		rcu_read_lock();
 		raw_spin_lock_irq(&leaf->lock);
-		if (*slot && !folio_test_large(pfn_folio(pfn))) {
+		if (*slot && !folio_has_pincount(pfn_folio(pfn))) {
 			slot_reconcile(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
 				 &batch);
 			if (!*slot)
@@ -1122,7 +1122,7 @@ static void pins_look(struct work_struct *work)
 	}
 	/* Unless something was queued meanwhile, and it is to come sooner */
 	if (any)
-		queue_delayed_work(system_unbound_wq, &pins_look_work,
+		queue_delayed_work(system_dfl_wq, &pins_look_work,
 				   max((long)(next_due - jiffies), 1L));
 }
 
