@@ -287,9 +287,9 @@ void __pins_blocked_compact_list(struct list_head *folios);
 
 /**
  * pins_block_changed() - a pageblock has got another type
- * @page: its first page
+ * @page: any of its pages
  *
- * Context: any; the caller may hold zone->lock.
+ * Context: any but NMI; the caller may hold zone->lock.
  */
 static inline void pins_block_changed(struct page *page)
 {
