@@ -18,15 +18,17 @@
 struct pins_isolation;
 
 /*
- * Whether the pin map may hold a record of the folios of a bucket, so that an
- * unpin can tell with one load that it does not.
+ * Whether the pin map may hold a record of the folios of a bucket, so that an unpin can
+ * tell with one load that it does not. A record is counted here before its pins can be
+ * dropped.
  *
- * Whoever drops a pin looks here afterwards, with a full barrier in between, be
- * the pin a long-term one or not: if it is the last one, a charge of the folio
- * ends with it. A record is added by somebody who holds a pin, and counted here
- * before that pin is dropped, again with a full barrier in between. So of two
- * that drop their pins, the one that finds nothing in the filter is seen to have done
- * so by the other, when it counts the pins that are left.
+ * While somebody drops a pin that has no record, another may come with a record, drop
+ * his, and find it in place of his own. If that was the last one, a charge ends with it.
+ * Of a small folio the worker has to find out. A large one may be split after that, so
+ * who drops its pin looks here again, with a full barrier in between. A record is counted
+ * here with a full barrier before its pins are dropped, too: so of two that drop their
+ * pins, the one that finds nothing here is seen to have done so by the other, when that
+ * counts the pins that are left.
  */
 #define PINS_FILTER_BITS	12
 #define PINS_FILTER_PAGES	512
@@ -53,9 +55,16 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
 long __pins_charge_folios(struct folio **folios, long nr);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
-void __pins_unpinned(struct folio *folio, bool large);
+void __pins_unpin_folio(struct folio *folio, unsigned int n);
+void __pins_unpinned(struct folio *folio);
 void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn);
 bool pins_map_recorded(struct folio *folio);
+
+/* Are the pins of a request charged? */
+static __always_inline bool pins_charges(unsigned int gup_flags)
+{
+	return pins_enabled() && (gup_flags & FOLL_LONGTERM);
+}
 
 /**
  * pins_refused() - is a request refused before it pins anything?
@@ -74,7 +83,7 @@ static __always_inline bool pins_refused(struct mm_struct *mm, unsigned long sta
 					 unsigned long nr_pages, unsigned int gup_flags,
 					 bool locked)
 {
-	return pins_enabled() && (gup_flags & FOLL_LONGTERM) &&
+	return pins_charges(gup_flags) &&
 	       __pins_refused(mm, start, nr_pages, gup_flags, locked);
 }
 
@@ -83,16 +92,16 @@ static __always_inline bool pins_refused(struct mm_struct *mm, unsigned long sta
  * @mm: the address space that the pages belong to
  * @pages: the pinned pages
  * @nr: how many, or what GUP returned if it failed
- * @longterm: whether the pins are FOLL_LONGTERM; others are not charged
+ * @gup_flags: the pins of others than FOLL_LONGTERM are not charged
  *
  * Context: process context, may sleep; the caller may hold mmap_lock.
  * Return: @nr, or -ENOMEM when a limit refused them; then nothing is pinned.
  */
 static __always_inline long pins_charge_pages(struct mm_struct *mm,
 					      struct page **pages, long nr,
-					      bool longterm)
+					      unsigned int gup_flags)
 {
-	if (pins_enabled() && longterm && nr > 0)
+	if (pins_charges(gup_flags) && nr > 0)
 		return __pins_charge_pages(mm, pages, nr);
 	return nr;
 }
@@ -115,19 +124,35 @@ static __always_inline long pins_charge_folios(struct folio **folios, long nr)
 }
 
 /**
- * pins_unpinned() - uncharge a folio that has just lost pins, if it is charged
- * @folio: the folio, which may have been freed meanwhile unless @large
- * @large: whether it is a large folio; then references are still held
+ * pins_unpin_folio() - drop pins of a folio, and uncharge it if that was the last one
+ * @folio: the folio, not the zero page
+ * @n: how many pins
+ *
+ * Context: any but NMI.
+ * Return: whether the pins were dropped. If not, nobody is charged for them, and the
+ * caller has to drop them.
+ */
+static __always_inline bool pins_unpin_folio(struct folio *folio, unsigned int n)
+{
+	if (!pins_enabled() || likely(!atomic_read(pins_filter_of(folio))))
+		return false;
+	__pins_unpin_folio(folio, n);
+	return true;
+}
+
+/**
+ * pins_unpinned_large() - uncharge a large folio that has lost a pin, if it is charged
+ * @folio: the folio, of which references are still held
  *
  * Context: any but NMI.
  */
-static __always_inline void pins_unpinned(struct folio *folio, bool large)
+static __always_inline void pins_unpinned_large(struct folio *folio)
 {
 	if (!pins_enabled())
 		return;
 	smp_mb__after_atomic(); /* see pins_filter */
 	if (unlikely(atomic_read(pins_filter_of(folio))))
-		__pins_unpinned(folio, large);
+		__pins_unpinned(folio);
 }
 
 /**
@@ -136,8 +161,8 @@ static __always_inline void pins_unpinned(struct folio *folio, bool large)
  * @npages: how many
  *
  * Context: any but NMI.
- * Return: whether the pins were dropped. If not, nothing was charged when they
- * were asked for, and the caller has to drop them.
+ * Return: whether the pins were dropped. If not, nobody is charged for them, and the
+ * caller has to drop them.
  */
 static __always_inline bool pins_unpin_pages(struct page **pages,
 					     unsigned long npages)
@@ -149,7 +174,7 @@ static __always_inline bool pins_unpin_pages(struct page **pages,
 }
 
 /**
- * pins_folio_freed() - forget a folio that goes back to the page allocator
+ * pins_folio_freed() - forget a folio that goes back to the page allocator, or a device
  * @folio: the folio, nobody else has a reference
  *
  * Context: any but NMI.
@@ -157,7 +182,7 @@ static __always_inline bool pins_unpin_pages(struct page **pages,
 static __always_inline void pins_folio_freed(struct folio *folio)
 {
 	if (pins_enabled() && unlikely(atomic_read(pins_filter_of(folio))))
-		__pins_unpinned(folio, folio_test_large(folio));
+		__pins_unpinned(folio);
 }
 
 /**

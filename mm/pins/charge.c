@@ -17,7 +17,7 @@
  * this one waits for them and tries again, see pins_cgroup_claim(): nobody is refused
  * on account of a request that is not to last, and nobody waits but who would be.
  *
- * Who does not fit for certain is refused before he pins: see fit.c.
+ * Who does not fit for certain is refused before he pins: see refuse.c.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -155,22 +155,21 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	return err ?: nr;
 }
 
-static void pins_put(struct folio *folio, unsigned int refs)
+static __always_inline void pins_put(struct folio *folio, unsigned int refs)
 {
 	if (!put_devmap_managed_folio_refs(folio, refs))
 		folio_put_refs(folio, refs);
 }
 
-/* Uncharge folios that have lost pins, and drop the references of large ones. */
-static void pins_unpinned_runs(const struct pins_run *run, unsigned int nr,
-			       struct pins_batch *batch)
+/* Drop pins of folios that may have records, and uncharge what has none after that. */
+static void pins_unpin_recorded(struct pins_run *run, unsigned int nr,
+				struct pins_batch *batch)
 {
 	unsigned int i;
 
-	pins_map_reconcile(run, nr, batch);
+	pins_map_unpin(run, nr, batch);
 	for (i = 0; i < nr; i++)
-		if (run[i].large)
-			pins_put(run[i].folio, run[i].n);
+		pins_put(run[i].folio, run[i].large ? run[i].n : 1);
 }
 
 /* Drop an array of pins, with one update of the statistics for many of them. */
@@ -198,25 +197,26 @@ static __always_inline void pins_unpin(struct pins_iter *it)
 		}
 		released += run.n;
 
-		if (run.large)
-			atomic_sub(run.n, &run.folio->_pincount);
-		else
-			pins_put(run.folio, run.n * GUP_PIN_COUNTING_BIAS);
-		smp_mb__after_atomic(); /* see pins_filter */
 		if (likely(!atomic_read(pins_filter_of(run.folio)))) {
-			if (run.large)
-				pins_put(run.folio, run.n);
+			if (run.large) {
+				atomic_sub(run.n, &run.folio->_pincount);
+				pins_unpinned_large(run.folio);
+			} else {
+				run.n *= GUP_PIN_COUNTING_BIAS;
+			}
+			pins_put(run.folio, run.n);
 			continue;
 		}
 		charged[nr++] = run;
 		if (nr == PINS_BATCH) {
-			pins_unpinned_runs(charged, nr, &batch);
+			pins_unpin_recorded(charged, nr, &batch);
 			nr = 0;
 		}
 	}
 	if (pgdat)
 		mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, released);
-	pins_unpinned_runs(charged, nr, &batch);
+	if (nr)
+		pins_unpin_recorded(charged, nr, &batch);
 	pins_batch_flush(&batch);
 }
 
@@ -234,11 +234,28 @@ void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr)
 	pins_unpin(&it);
 }
 
-void __pins_unpinned(struct folio *folio, bool large)
+void __pins_unpin_folio(struct folio *folio, unsigned int n)
 {
-	struct pins_run run = { .folio = folio, .large = large };
+	struct pins_run run = {
+		.folio = folio,
+		.n = n,
+		.large = folio_test_large(folio),
+	};
 	struct pins_batch batch = {};
 
-	pins_map_reconcile(&run, 1, &batch);
+	pins_unpin_recorded(&run, 1, &batch);
+	pins_batch_flush(&batch);
+}
+
+void __pins_unpinned(struct folio *folio)
+{
+	struct pins_run run = {
+		.folio = folio,
+		.large = folio_test_large(folio),
+		.dropped = true,
+	};
+	struct pins_batch batch = {};
+
+	pins_map_unpin(&run, 1, &batch);
 	pins_batch_flush(&batch);
 }

@@ -47,12 +47,14 @@ void pins_batch_flush(struct pins_batch *batch);
  * @folio: the folio
  * @n: how many pins of it they are
  * @large: whether it is large
+ * @dropped: whether its pins have been dropped
  * @slot: of its leaf in the pin map, once that was looked up
  */
 struct pins_run {
 	struct folio *folio;
 	unsigned int n;
 	bool large;
+	bool dropped;
 	u8 slot;
 };
 
@@ -183,8 +185,7 @@ bool pins_map_may_hold(struct folio *folio, u32 id);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 long pins_map_remove(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_done(struct pins_owner *owner);
-void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
-			struct pins_batch *batch);
+void pins_map_unpin(struct pins_run *runs, unsigned int nr, struct pins_batch *batch);
 
 /* The most owners of a folio that are told at a time */
 #define PINS_ENTRY_OWNERS	8U

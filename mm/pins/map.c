@@ -293,7 +293,7 @@ static __always_inline u64 rec_new(struct pins_leaf *leaf, const struct pins_run
 static __always_inline u64 rec_take(u64 rec, u64 n, struct folio *folio,
 				    struct pins_batch *batch)
 {
-	u64 key = rec & ~REC_COUNT;
+	u64 key = rec & ~(REC_COUNT | REC_DOUBT);
 
 	if (unlikely(batch->key != key)) {
 		if (batch->key)
@@ -470,33 +470,40 @@ static void slot_tidy(u64 *slot, struct pins_batch *batch)
 }
 
 /*
- * Lower the records of a folio that has several to fit so many pins: that of
- * cgroup @id first, or, if it is to keep @keep pins, last.
+ * Lower the records of a folio that has several to fit so many pins. That of cgroup @id
+ * comes first, or, if it is to keep @keep pins, last; before all others those in doubt.
+ * If that cgroup has dropped @dropped pins, and there were others without a record that
+ * took their place, its record is in doubt from then on.
  */
 static noinline void slot_reconcile_list(u64 *slot, struct folio *folio,
 					 unsigned int pins, u32 id, unsigned int keep,
-					 struct pins_batch *batch)
+					 unsigned int dropped, struct pins_batch *batch)
 {
-	u64 sum = 0, excess, n, *rec;
+	u64 sum = 0, excess, n, *rec, *own = NULL;
+	unsigned int pass, turn;
 	struct rec_iter it;
-	unsigned int pass;
 
-	for (rec = rec_first(slot, &it); rec; rec = rec_next(&it))
+	for (rec = rec_first(slot, &it); rec; rec = rec_next(&it)) {
 		sum += FIELD_GET(REC_COUNT, *rec);
-	if (sum <= pins)
+		if (FIELD_GET(REC_ID, *rec) == id)
+			own = rec;
+	}
+	excess = sum - min(sum, pins);
+	if (own && excess < dropped)
+		*own |= REC_DOUBT;
+	if (!excess)
 		return;
-	excess = sum - pins;
 
-	for (pass = 0; pass < 2; pass++) {
-		for (rec = rec_first(slot, &it); rec; rec = rec_next(&it)) {
-			bool own = FIELD_GET(REC_ID, *rec) == id;
-
-			if (!excess)
-				break;
-			if (!*rec || own != (pass == (keep ? 1 : 0)))
+	for (pass = 0; pass < 3; pass++) {
+		for (rec = rec_first(slot, &it); rec && excess; rec = rec_next(&it)) {
+			if (keep)
+				turn = *rec & REC_DOUBT ? 0 : rec == own ? 2 : 1;
+			else
+				turn = rec == own ? 0 : *rec & REC_DOUBT ? 1 : 2;
+			if (turn != pass)
 				continue;
 			n = FIELD_GET(REC_COUNT, *rec);
-			n = min(own ? n - keep : n, excess);
+			n = min(rec == own ? n - keep : n, excess);
 			if (!n)
 				continue;
 			excess -= n;
@@ -507,22 +514,27 @@ static noinline void slot_reconcile_list(u64 *slot, struct folio *folio,
 }
 
 /*
- * Lower the records of a folio to fit so many pins. A slot that becomes empty
- * is left to the caller's leaf_put().
+ * Lower the records of a folio to fit so many pins, after @dropped of them were dropped.
+ * A slot that becomes empty is left to the caller's leaf_put().
  */
 static __always_inline void slot_reconcile(u64 *slot, struct folio *folio,
-					   unsigned int pins, struct pins_batch *batch)
+					   unsigned int pins, unsigned int dropped,
+					   struct pins_batch *batch)
 {
-	u64 count;
+	u64 count, excess;
 
 	if (unlikely(*slot & REC_LIST)) {
 		/* From whose pins these probably were, then from whoever has some */
-		slot_reconcile_list(slot, folio, pins, pins_attribution(), 0, batch);
+		slot_reconcile_list(slot, folio, pins, pins_attribution(), 0, dropped,
+				    batch);
 		return;
 	}
 	count = FIELD_GET(REC_COUNT, *slot);
-	if (count > pins)
-		*slot = rec_take(*slot, count - pins, folio, batch);
+	excess = count - min(count, pins);
+	if (unlikely(excess < dropped) && FIELD_GET(REC_ID, *slot) == pins_attribution())
+		*slot |= REC_DOUBT;
+	if (excess)
+		*slot = rec_take(*slot, excess, folio, batch);
 }
 
 /* Put a record behind those that are in a slot. There is a spare piece of list. */
@@ -573,15 +585,15 @@ static __always_inline void slot_add(struct pins_leaf *leaf, u64 *slot,
 		*rec += FIELD_PREP(REC_COUNT, run->n);
 		pins = max(pins, run->n);
 		if (slot_list(*slot))
-			slot_reconcile_list(slot, run->folio, pins, owner->id, run->n,
+			slot_reconcile_list(slot, run->folio, pins, owner->id, run->n, 0,
 					    batch);
 		else
-			slot_reconcile(slot, run->folio, pins, batch);
+			slot_reconcile(slot, run->folio, pins, 0, batch);
 		return;
 	}
 
 	/* Ours are not recorded: what others have must fit without. */
-	slot_reconcile(slot, run->folio, pins - min(pins, run->n), batch);
+	slot_reconcile(slot, run->folio, pins - min(pins, run->n), 0, batch);
 	if (*slot)
 		slot_append(slot, rec_new(leaf, run, owner), owner);
 	else
@@ -897,20 +909,34 @@ long pins_map_remove(struct pins_iter *it, struct pins_owner *owner)
 	return missing;
 }
 
-/* Lower the records in a slot to fit the pins of the folio that it is for. */
-static void leaf_reconcile(struct pins_leaf *leaf, u64 *slot, struct folio *folio,
-			   struct pins_batch *batch)
+/*
+ * Drop the pins of a run, but not the last reference that it has with them: the folio
+ * must not be freed under the lock of the leaf.
+ */
+static __always_inline void run_drop(struct pins_run *run)
 {
-	bool large;
+	if (run->dropped)
+		return;
+	if (run->large)
+		atomic_sub(run->n, &run->folio->_pincount);
+	else
+		folio_ref_sub(run->folio, run->n * GUP_PIN_COUNTING_BIAS - 1);
+	run->dropped = true;
+}
 
+/* Drop pins, and lower the records in the slot of their folio to fit what is left. */
+static void leaf_unpin(struct pins_leaf *leaf, u64 *slot, struct pins_run *run,
+		       struct pins_batch *batch)
+{
+	struct folio *folio = run->folio;
+
+	run_drop(run);
 	if (!*slot)
 		return;
-	/* There is a record, so there is a folio: do not look before. */
-	large = folio_test_large(folio);
-	slot_reconcile(slot, folio, folio_pins(folio, large), batch);
+	slot_reconcile(slot, folio, folio_pins(folio, run->large), run->n, batch);
 	if (!*slot)
 		leaf_put(leaf, folio, 1);
-	else if (!large)
+	else if (!run->large)
 		leaf_doubt(leaf);
 }
 
@@ -919,11 +945,11 @@ static void leaf_reconcile(struct pins_leaf *leaf, u64 *slot, struct folio *foli
  * all of the same sort. Stops where one is not in this leaf, or takes longer.
  * Return: how many runs are done.
  */
-static __always_inline unsigned int leaf_reconcile_small(struct pins_leaf *leaf,
-							 struct pins_place place,
-							 const struct pins_run *runs,
-							 unsigned int nr_runs,
-							 struct pins_batch *batch)
+static __always_inline unsigned int leaf_unpin_small(struct pins_leaf *leaf,
+						     struct pins_place place,
+						     struct pins_run *runs,
+						     unsigned int nr_runs,
+						     struct pins_batch *batch)
 {
 	unsigned int nr;
 	u64 pins = 0;
@@ -939,8 +965,10 @@ static __always_inline unsigned int leaf_reconcile_small(struct pins_leaf *leaf,
 			break;
 		slot = &leaf->slot[place.slot];
 		if (unlikely((*slot & ~REC_COUNT) != batch->key) ||
-		    unlikely(folio_test_large(folio)) ||
-		    unlikely((unsigned int)folio_ref_count(folio) >=
+		    unlikely(runs[nr].large))
+			break;
+		run_drop(&runs[nr]);
+		if (unlikely((unsigned int)folio_ref_count(folio) >=
 			     GUP_PIN_COUNTING_BIAS / 2))
 			break;
 		pins += FIELD_GET(REC_COUNT, *slot);
@@ -955,18 +983,18 @@ static __always_inline unsigned int leaf_reconcile_small(struct pins_leaf *leaf,
 }
 
 /**
- * pins_map_reconcile() - lower the records of folios to fit their pins
- * @runs: folios that have lost pins, or are being freed, at most PINS_BATCH
+ * pins_map_unpin() - drop pins, and lower the records of their folios to fit
+ * @runs: the pins, at most PINS_BATCH folios
  * @nr: how many
  * @batch: collects what was released
  *
- * References of small folios are not needed. If one has been freed meanwhile, it
- * has no record, and if the page is in use again, its record has to fit as well.
+ * Both happens under the lock of the leaf: nobody sees a record whose pin is gone, and
+ * lowers that of another cgroup for it. The references are left to the caller: of a
+ * large folio all of them, of a small one the last.
  *
  * Context: any but NMI.
  */
-void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
-			struct pins_batch *batch)
+void pins_map_unpin(struct pins_run *runs, unsigned int nr, struct pins_batch *batch)
 {
 	unsigned int i = 0;
 
@@ -977,7 +1005,7 @@ void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
 		unsigned long flags;
 
 		if (!leaf) {
-			i++;
+			run_drop(&runs[i++]);
 			continue;
 		}
 		raw_spin_lock_irqsave(&leaf->lock, flags);
@@ -986,13 +1014,12 @@ void pins_map_reconcile(const struct pins_run *runs, unsigned int nr,
 			u64 key = batch->key;
 			bool list, longer;
 
-			i += leaf_reconcile_small(leaf, place, runs + i, nr - i, batch);
+			i += leaf_unpin_small(leaf, place, runs + i, nr - i, batch);
 			if (i == nr || !place_next(&place, &runs[i]))
 				break;
 			list = leaf->slot[place.slot] & REC_LIST;
 			longer = slot_long(leaf->slot[place.slot]);
-			leaf_reconcile(leaf, &leaf->slot[place.slot], runs[i].folio,
-				       batch);
+			leaf_unpin(leaf, &leaf->slot[place.slot], &runs[i], batch);
 			if (++i == nr || longer || !place_next(&place, &runs[i]))
 				break;
 			/* It may have taken the records of all of its owners. */
@@ -1063,7 +1090,7 @@ static bool leaf_look(struct pins_leaf *leaf)
 		raw_spin_lock_irq(&leaf->lock);
 		if (*slot && !folio_test_large(pfn_folio(pfn))) {
 			slot_reconcile(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
-				       &batch);
+				       0, &batch);
 			if (!*slot)
 				leaf_put(leaf, pfn_folio(pfn), 1);
 			else
@@ -1172,7 +1199,7 @@ void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn)
 		if (leaf) {
 			raw_spin_lock_irqsave(&leaf->lock, flags);
 			if (leaf->slot[place.slot]) {
-				slot_reconcile(&leaf->slot[place.slot], run.folio, 0, &batch);
+				slot_reconcile(&leaf->slot[place.slot], run.folio, 0, 0, &batch);
 				leaf_put(leaf, run.folio, 1);
 			}
 			batch_uncharge(&batch);

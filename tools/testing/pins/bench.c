@@ -49,7 +49,7 @@ static long next(struct page **page)
 
 static void map_pin(struct page **p, long nr)
 {
-	CHECK(pins_charge_pages(current->mm, p, nr, true) == nr);
+	CHECK(pins_charge_pages(current->mm, p, nr, FOLL_LONGTERM) == nr);
 }
 
 static void xarray_pin(struct page **p, long nr)

@@ -392,21 +392,21 @@ void folio_pin(struct folio *folio, int n)
 	}
 }
 
-/* gup.c: __gup_put_folio() */
+/* gup.c: gup_put_folio() */
 void folio_unpin(struct folio *folio, int n)
 {
-	bool small = !folio_test_large(folio);
-
 	if (is_zero_folio(folio))
 		return;
 	mod_node_page_state(folio_pgdat(folio), NR_FOLL_PIN_RELEASED, n);
-	if (!small) {
+	if (pins_unpin_folio(folio, n))
+		return;
+	if (folio_test_large(folio)) {
 		atomic_sub(n, &folio->_pincount);
-		pins_unpinned(folio, true);
+		pins_unpinned_large(folio);
+	} else {
+		n *= GUP_PIN_COUNTING_BIAS;
 	}
-	folio_put_refs(folio, small ? n * GUP_PIN_COUNTING_BIAS : n);
-	if (small)
-		pins_unpinned(folio, false);
+	folio_put_refs(folio, n);
 }
 
 void unpin_user_pages(struct page **pages, unsigned long nr)

@@ -551,6 +551,7 @@ extern struct pglist_data node_data[NR_NODES];
 #define folio_is_zone_device(f)	(!!((f)->flags & PG_device))
 #define is_zero_folio(f)	((f) == (struct folio *)&mem_map[MEM_PAGES])
 #define folio_ref_count(f)	atomic_read(&(f)->_refcount)
+#define folio_ref_sub(f, n)	atomic_sub(n, &(f)->_refcount)
 #define folio_pgdat(f)		(&node_data[folio_pfn(f) / (MEM_PAGES / NR_NODES) % NR_NODES])
 #define mod_node_page_state(pgdat, item, n) atomic_long_add(n, &(pgdat)->released)
 #define put_devmap_managed_folio_refs(f, n) false

@@ -38,6 +38,7 @@ struct m_record {
 	long count;
 	int type;
 	bool foreign;
+	bool doubt;		/* pins without a record took the place of its own */
 };
 
 struct m_folio {
@@ -112,18 +113,28 @@ static long m_sum(struct m_folio *f)
 	return sum;
 }
 
-/* Lower the counts to fit: first or, if it keeps some, last those of @id. */
-static void m_reconcile(struct m_folio *f, long pins, u32 id, long keep)
+/*
+ * Lower the counts to fit, after @id has dropped some pins: first or, if it keeps some,
+ * last those of @id, before others those in doubt.
+ */
+static void m_reconcile(struct m_folio *f, long pins, u32 id, long keep, long dropped)
 {
-	long excess = m_sum(f) - pins, n;
-	int i, nr = 0, pass;
+	long excess = max(m_sum(f) - pins, 0L), n;
+	int i, nr = 0, pass, turn;
 
-	for (pass = 0; pass < 2; pass++) {
+	for (i = 0; i < f->nr; i++)
+		if (f->rec[i].cg->cgrp->pins->id == id && excess < dropped)
+			f->rec[i].doubt = true;
+	for (pass = 0; pass < 3; pass++) {
 		for (i = 0; i < f->nr && excess > 0; i++) {
 			struct m_record *r = &f->rec[i];
-			bool own = r->cg->cgrp->pins->id == id && r->count;
+			bool own = r->cg->cgrp->pins->id == id;
 
-			if (own != (pass == (keep ? 1 : 0)))
+			if (keep)
+				turn = r->doubt ? 0 : 1 + own;
+			else
+				turn = own ? 0 : 2 - r->doubt;
+			if (turn != pass)
 				continue;
 			n = min(own ? r->count - keep : r->count, excess);
 			r->count -= n;
@@ -173,12 +184,12 @@ static void m_add(struct m_folio *f, struct m_cgroup *cg, long n)
 	if (r) {
 		r->count += n;
 		if (f->nr > 1)
-			m_reconcile(f, max(pins, n), cg->cgrp->pins->id, n);
+			m_reconcile(f, max(pins, n), cg->cgrp->pins->id, n, 0);
 		else
-			m_reconcile(f, max(pins, n), 0, 0);
+			m_reconcile(f, max(pins, n), 0, 0, 0);
 		return;
 	}
-	m_reconcile(f, max(pins - n, 0), m_attribution, 0);
+	m_reconcile(f, max(pins - n, 0), m_attribution, 0, 0);
 	r = &f->rec[f->nr++];
 	*r = (struct m_record){
 		.cg = cg, .count = n, .type = m_type(f->folio),
@@ -187,17 +198,25 @@ static void m_add(struct m_folio *f, struct m_cgroup *cg, long n)
 	m_charge(f, r, 1);
 }
 
-/* Pins or references are gone, and perhaps the folio. */
-static void m_dropped(struct m_folio *f, bool unpinned)
+/* So many pins are dropped, or references are gone, and perhaps the folio. */
+static void m_dropped(struct m_folio *f, long n)
 {
-	bool freed = !f->pins && !f->refs;
+	long pins, one;
 
+	f->pins -= n;
 	if (!f->folio)
 		return;
-	if (unpinned || freed)
-		m_reconcile(f, freed ? 0 : m_pins(f), m_attribution, 0);
-	if (freed)
-		f->folio = NULL;
+	/* The last reference of a small folio goes with the pin, but later. */
+	one = !folio_test_large(f->folio);
+	f->refs += one;
+	pins = m_pins(f);
+	f->refs -= one;
+	if (n)
+		m_reconcile(f, pins, m_attribution, 0, n);
+	if (f->pins || f->refs)
+		return;
+	m_reconcile(f, 0, m_attribution, 0, 0);
+	f->folio = NULL;
 }
 
 /* Where the operations come from */
@@ -466,7 +485,7 @@ static void op_pin(void)
 	if (kind == 1)
 		ret = pins_charge_folios(folios, nr);
 	else
-		ret = pins_charge_pages(tasks[kind == 2].mm, pages, nr, true);
+		ret = pins_charge_pages(tasks[kind == 2].mm, pages, nr, FOLL_LONGTERM);
 	/* I3 whole, I4 fair; what was to fail may not have mattered. */
 	if (ret < 0)
 		CHECK(ret == -EINTR ? current->killed :
@@ -478,11 +497,10 @@ static void op_pin(void)
 	current->killed = false;
 
 	if (ret < 0) {
-		for (i = 0; i < nr; i++)
-			m_of(pages[i])->pins--;
-		for (i = 0; i < nr; i++)
-			if (!is_zero_folio(folios[i]))
-				m_dropped(m_of(pages[i]), true);
+		for (i = 0; i < nr; i += n) {
+			n = kind == 1 ? 1 : m_run(pages + i, nr - i);
+			m_dropped(m_of(pages[i]), n);
+		}
 	} else {
 		nr_held++;
 		for (i = 0; payer && i < nr; i += n) {
@@ -506,7 +524,7 @@ static void op_unpin(void)
 	struct page *pages[4 * MOST];
 	struct m_folio *folios[4 * MOST];
 	struct bio_vec bvecs[4 * MOST];
-	unsigned int i, j, n, nr = 0, parts = 1 + rnd(3), kind = rnd(4);
+	unsigned int run[4 * MOST], i, j, n, nr = 0, parts = 1 + rnd(3), kind = rnd(4);
 
 	enter(rnd(NR_SLOTS));
 	while (nr_held && parts--) {
@@ -530,8 +548,8 @@ static void op_unpin(void)
 	}
 	for (i = 0; i < nr; i++) {
 		folios[i] = m_of(pages[i]);
-		folios[i]->pins--;
 		bvecs[i].bv_page = pages[i];
+		run[i] = kind < 2 ? 1 : m_run(pages + i, nr - i);
 	}
 
 	current->irq = !rnd(4);
@@ -550,12 +568,11 @@ static void op_unpin(void)
 		nr -= j;
 	}
 	current->irq = false;
-	for (i = 0; i < nr; i++) {
-		if (folios[i] - m_folio == MEM_PAGES)
-			continue;
-		m_dropped(folios[i], true);
-		check_folio(folios[i]);
-	}
+	for (i = 0; i < nr; i += run[i])
+		m_dropped(folios[i], run[i]);
+	for (i = 0; i < nr; i++)
+		if (folios[i] - m_folio != MEM_PAGES)
+			check_folio(folios[i]);
 }
 
 /* References come and go: a few, or so many that they look like pins. */
@@ -588,7 +605,7 @@ static void unmap_folio(struct m_folio *f)
 	f->refs = 0;
 	m_attribution = current->active_pins ?: current->css->id;
 	folio_put_refs(f->folio, refs);
-	m_dropped(f, false);
+	m_dropped(f, 0);
 	check_folio(f);
 }
 
@@ -615,7 +632,7 @@ static void op_look(void)
 	m_attribution = current->active_pins ?: current->css->id;
 	for (i = 0; i < MEM_PAGES; i++)
 		if (m_folio[i].folio && !folio_test_large(m_folio[i].folio))
-			m_reconcile(&m_folio[i], m_pins(&m_folio[i]), m_attribution, 0);
+			m_reconcile(&m_folio[i], m_pins(&m_folio[i]), m_attribution, 0, 0);
 	peek_look();
 }
 

@@ -109,5 +109,5 @@ long pin_pages(struct page **pages, long nr)
 
 	for (i = 0; i < nr; i++)
 		folio_pin(page_folio(pages[i]), 1);
-	return pins_charge_pages(current->mm, pages, nr, true);
+	return pins_charge_pages(current->mm, pages, nr, FOLL_LONGTERM);
 }
