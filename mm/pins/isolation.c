@@ -34,6 +34,7 @@
 #include <linux/rculist.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/swap.h>
 #include <linux/sysctl.h>
 
 #include "../internal.h"
@@ -319,6 +320,8 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 
 	if (!isolation)
 		return false;
+	/* What could not be migrated was put back: requests are to find it, and move it. */
+	lru_add_drain();
 	if (isolation->offline)
 		blocked->end_pfn = 0;
 	obstacle = isolation_look(isolation, isolation->offline ||

@@ -200,6 +200,8 @@ static bool wait_collect(struct pins_wait *wait, struct page **pages, long nr, u
 			wait->pfn = folio_pfn(run.folio);
 			wait->timed_out = !left;
 			found = true;
+			/* What was just faulted in cannot be isolated before. */
+			lru_add_drain();
 		}
 		if (nr_pages * PINS_MOVE_NS >= left)
 			break;
@@ -227,7 +229,6 @@ static bool wait_move(struct pins_wait *wait, struct list_head *folios)
 	putback_movable_pages(&pinned);
 	if (list_empty(folios))
 		return false;
-	lru_add_drain();
 	moved = pins_migrate(folios, wait_target, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE);
 	/* What could not be moved is to be found again by others. */
 	lru_add_drain();

@@ -402,6 +402,39 @@ static void page_that_comes_twice(void)
 	read_end(second, PAGES(2));
 }
 
+/*
+ * A buffer that is read into again and again. Migration has just failed to move it, and
+ * has put it back: its user has to find it where it can be isolated.
+ */
+static void hot_buffer(int flags)
+{
+	pid_t reader;
+	char *cg;
+
+	scene(cma_range(), flags, SLOW / 4);
+	cg = wait_cgroup("a", "max");
+	reader = test_fork();
+	if (!reader)
+		for (;;)
+			check_eq(pread(disk, page, PAGE_SIZE, 0), PAGE_SIZE);
+	usleep(100000);
+	taker = take_begin(&range);
+	no_conflict();
+	check_eq(pins_stat(cg, "wait"), 0);
+	check_eq(kill(reader, SIGKILL), 0);
+	reap(reader);
+}
+
+static void hot_buffer_leaves(void)
+{
+	hot_buffer(MAP_PRIVATE);
+}
+
+static void hot_page_cache_leaves(void)
+{
+	hot_buffer(MAP_SHARED);
+}
+
 /* One system call, many calls of GUP: together they wait no longer than the limit. */
 #define LARGE		(48UL << 20)
 #define LARGE_US	20000L
@@ -1088,6 +1121,8 @@ static const struct pins_test tests[] = {
 	  pins_do_not_wait_for_mappings },
 	{ "a request that meets a page twice does not wait for strangers",
 	  page_that_comes_twice },
+	{ "direct I/O moves its own buffer at once", hot_buffer_leaves },
+	{ "the same in the page cache", hot_page_cache_leaves },
 	{ "I10 bounded: a large request loses no more than a small one",
 	  large_request },
 	{ "who waits is not woken by each page that is moved", sleepers_sleep },
