@@ -158,11 +158,37 @@ static bool inside(const char *p)
 	return pfn_of(p) - range->pfn < range->pages;
 }
 
+static char *buffers_map(size_t len)
+{
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       (cached ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || madvise(p, len, MADV_NOHUGEPAGE) ||
+	    madvise(p, len, MADV_POPULATE_WRITE))
+		die("no memory");
+	return p;
+}
+
+/*
+ * Replace a buffer by one inside, if possible. What the CPU has just freed outside
+ * comes first: keep it until then.
+ */
+#define REFILLS		16
+
 static void refill(char *p)
 {
-	madvise(p, length, cached ? MADV_REMOVE : MADV_DONTNEED);
-	if (madvise(p, length, MADV_POPULATE_WRITE))
-		die("no memory");
+	char *new[REFILLS];
+	int i = 0;
+
+	do {
+		new[i] = buffers_map(length);
+	} while (!inside(new[i]) && ++i < REFILLS);
+	if (i == REFILLS)
+		i--;
+	if (mremap(new[i], length, length, MREMAP_MAYMOVE | MREMAP_FIXED, p) != p)
+		die("cannot replace a buffer: %m");
+	while (i--)
+		munmap(new[i], length);
 }
 
 static void count_latency(enum kind kind, int began, uint64_t ns)
@@ -356,10 +382,7 @@ static void run(const char *scene, struct range *r, int nr_inside, int nr_outsid
 		pins_enter(1, UINT64_MAX);
 		write_file(CGROUP_ROOT "/bench/pins.wait.max", "%s", wait_max);
 	}
-	in = mmap(NULL, nr_inside * len, PROT_READ | PROT_WRITE,
-		  (cached ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
-	madvise(in, nr_inside * len, MADV_NOHUGEPAGE);
-	madvise(in, nr_inside * len, MADV_POPULATE_WRITE);
+	in = buffers_map(nr_inside * len);
 	for (i = 0; i < nr_outside * (int)(len / PAGE); i++)
 		if (inside(elsewhere + i * PAGE))
 			die("there is no memory outside of the %s", r->name);
