@@ -65,6 +65,9 @@ static __always_inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs
 
 #ifdef CONFIG_CGROUP_PINS
 
+/* For set_active_pins(): pins that nobody is charged for; no cgroup has that number */
+#define PINS_NOBODY	U32_MAX
+
 u32 pins_current_id(void);
 u32 set_active_pins(u32 id);
 struct pins_cgroup *pins_release_begin(u32 id);

@@ -734,7 +734,7 @@ u32 pins_current_id(void)
 
 /**
  * set_active_pins() - say on whose behalf the current task releases pins
- * @id: number of the cgroup, 0 for the task's own
+ * @id: number of the cgroup, 0 for the task's own, or %PINS_NOBODY
  *
  * For code like io_uring's ring exit, a worker that frees what others pinned.
  * It only matters for folios that several cgroups have pinned.

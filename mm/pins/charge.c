@@ -117,10 +117,8 @@ static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 	if (err == -EDQUOT && trace_pins_refuse_enabled())
 		pins_trace_refuse(it, charge);
 	pins_cgroup_settle(charge);
-	if (err && it->pages)
-		unpin_user_pages(it->pages, it->nr);
-	else if (err)
-		unpin_folios(it->folios, it->nr);
+	if (err)
+		pins_give_back(it);
 
 	if (err == -EDQUOT) {
 		pins_cgroup_refused(charge);

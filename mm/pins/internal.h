@@ -177,6 +177,21 @@ struct pins_owner {
 	unsigned int nr_spare;
 };
 
+/*
+ * Drop the pins of a request, of which none has a record. If the task's cgroup has other
+ * pins of the same folios, these are not taken for them.
+ */
+static inline void pins_give_back(const struct pins_iter *it)
+{
+	u32 id = set_active_pins(PINS_NOBODY);
+
+	if (it->pages)
+		unpin_user_pages(it->pages, it->nr);
+	else
+		unpin_folios(it->folios, it->nr);
+	set_active_pins(id);
+}
+
 /* How long a request waits for pins that are just being released */
 #define PINS_RELEASE_PATIENCE	HZ
 

@@ -323,10 +323,7 @@ static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 		steer_count(steer, PINS_STEER_FAILED, failed);
 		return false;
 	}
-	if (it->pages)
-		unpin_user_pages(it->pages, it->nr);
-	else
-		unpin_folios(it->folios, it->nr);
+	pins_give_back(it);
 
 	list_for_each_entry_safe(folio, next, &list, lru) {
 		wanted += folio_nr_pages(folio);

@@ -227,9 +227,8 @@ static bool wait_move(struct pins_wait *wait, struct list_head *folios)
 		}
 	}
 	putback_movable_pages(&pinned);
-	if (list_empty(folios))
-		return false;
-	moved = pins_migrate(folios, wait_target, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE);
+	moved = !list_empty(folios) &&
+		pins_migrate(folios, wait_target, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE);
 	/* What could not be moved is to be found again by others. */
 	lru_add_drain();
 	return moved;
@@ -263,6 +262,7 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 			 struct page **pages, long nr, int *locked, unsigned int state)
 {
 	u64 left = wait_left(), begin = ktime_get_ns(), took;
+	struct pins_iter it = { .pages = pages, .nr = nr };
 	unsigned long pflags;
 	LIST_HEAD(folios);
 	bool moved;
@@ -282,7 +282,7 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 		trace_pins_wait_begin(wait_cgroup(), wait->pfn, left);
 	}
 	psi_memstall_enter(&pflags);
-	unpin_user_pages(pages, nr);
+	pins_give_back(&it);
 	if (*locked) {
 		mmap_read_unlock(mm);
 		*locked = 0;

@@ -34,6 +34,7 @@
  *
  * who: cgroup a, its child c, b, or - for the root cgroup, which is not charged
  * what: P pin for the long term; p the same, may be refused; X has to be refused
+ *	 G pin memory of c, who pays
  *	 U drop such a pin; V the same, not as an array; I in an interrupt
  *	 S pin for a short term; s drop such a pin; v not as an array
  *	 F unmap the folio; N make a new one when it has been freed
@@ -74,6 +75,14 @@ static const struct scenario scenarios[] = {
 	  { "aPt aUt", "-St -st" } },
 	{ "I2 zero: the same, not as an array", "", { "aPt aVt", "-St -vt" } },
 	{ "I2 zero: the same with a page", "", { "aP0 aV0", "-S0 -s0" } },
+	{ "I2 zero: there is no leaf, but the filter is not empty", "aP0 -Sm",
+	  { "aPm aUm", "-sm" } },
+	{ "I2 zero: the same, not as an array", "aP0 -Sm", { "aPm aVm", "-vm" } },
+	{ "I2 zero: the same with two short pins", "aP0 -Sm -Sm",
+	  { "aPm aUm", "-sm", "-vm" } },
+	{ "I2 zero: the same with a page", "aP0 -S2", { "aP2 aU2", "-v2" } },
+	{ "I2 zero: the same with a leaf that is being reaped", "aP0 aPm aUm -Sm",
+	  { "aPm aUm", "-sm", "-R" } },
 	{ "I2 zero: the filter empties and fills", "aP0",
 	  { "aU0", "aP1 aU1", "-S1 -s1" } },
 	{ "I2 zero: arrays that overlap", "aP012 aP123",
@@ -134,6 +143,15 @@ static const struct scenario scenarios[] = {
 	{ "I1 once: of two cgroups one unpins, and pins again", "aP0 bP0",
 	  { "bU0", "bP0" } },
 	{ "I1 once: of three cgroups two unpin", "aP0 bP0 cP0", { "bU0", "cV0" } },
+	{ "I1 once: an unpin that was in doubt, and a later one", "aP0 bP0",
+	  { "bU0 cP0 cU0", "bP0 aP0" } },
+	{ "I1 once: a short pin was in doubt, and an unpin is", "aP0 aS0 as0 bP0",
+	  { "bU0", "cP0" } },
+	{ "I1 once: the same with a large folio", "aPm aSm asm bPm", { "bUm", "cPm" } },
+	{ "I1 once: one cgroup unpins, another pins for a third", "aP0 bP0",
+	  { "aU0", "bG0" } },
+	{ "I1 once: one cgroup unpins, another is refused", "aM1 aP0 bP0",
+	  { "aX01", "bU0 bP0" } },
 	{ "I9 sticky: the last pin of a removed cgroup", "aP0 aD",
 	  { "-U0", "bP0 bU0" } },
 	{ "I9 sticky: two pages of a removed cgroup", "cP0 cP1 cD aD",
@@ -421,6 +439,14 @@ static void operation(int cpu, char who, char what, const char *where)
 				hold(at[i], which, 1);
 		}
 		break;
+	case 'G':
+		folio_pin(page_folio(pages[0]), 1);
+		pins[at[0]]++;
+		task_enter(MOST_TASKS, cg[2]);
+		ret = pins_charge_pages(tasks[MOST_TASKS].mm, pages, 1, FOLL_LONGTERM);
+		CHECK(ret == 1);
+		hold(at[0], 2, 1);
+		break;
 	case 'U':
 	case 'V':
 	case 'I':
@@ -541,7 +567,7 @@ static void run(void)
 
 	/* What stood in for the pins of a small folio may not have found its record. */
 	for (i = 0; i < nr_tasks; i++)
-		if (strstr(scenario->task[i], "s0") || strstr(scenario->task[i], "s1"))
+		if (strpbrk(scenario->task[i], "sv"))
 			peek_look();
 
 	/* All tasks are done: all that is pinned is charged, no more, no less. */

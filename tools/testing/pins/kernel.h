@@ -45,6 +45,7 @@
 #define PAGE_SIZE	4096UL
 #define HZ		100
 #define U64_MAX		((u64)~0ULL)
+#define U32_MAX		((u32)~0U)
 #define NR_TASKS		8
 
 #undef min

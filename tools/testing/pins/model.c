@@ -113,6 +113,15 @@ static long m_sum(struct m_folio *f)
 	return sum;
 }
 
+/* One is in doubt, the last. */
+static void m_doubt(struct m_folio *f, struct m_record *r)
+{
+	int i;
+
+	for (i = 0; i < f->nr; i++)
+		f->rec[i].doubt = &f->rec[i] == r;
+}
+
 /*
  * Lower the counts to fit, after @id has dropped some pins: first or, if it keeps some,
  * last those of @id, before others those in doubt.
@@ -124,7 +133,7 @@ static void m_reconcile(struct m_folio *f, long pins, u32 id, long keep, long dr
 
 	for (i = 0; i < f->nr; i++)
 		if (f->rec[i].cg->cgrp->pins->id == id && excess < dropped)
-			f->rec[i].doubt = true;
+			m_doubt(f, &f->rec[i]);
 	for (pass = 0; pass < 3; pass++) {
 		for (i = 0; i < f->nr && excess > 0; i++) {
 			struct m_record *r = &f->rec[i];
@@ -133,10 +142,14 @@ static void m_reconcile(struct m_folio *f, long pins, u32 id, long keep, long dr
 			if (keep)
 				turn = r->doubt ? 0 : 1 + own;
 			else
-				turn = own ? 0 : 2 - r->doubt;
+				turn = own && dropped ? 0 : 2 - r->doubt;
 			if (turn != pass)
 				continue;
 			n = min(own ? r->count - keep : r->count, excess);
+			if (!n)
+				continue;
+			if (!own || !dropped)
+				r->doubt = false;
 			r->count -= n;
 			excess -= n;
 			m_account(r->cg, PINS_UNPINS, n);
@@ -497,6 +510,7 @@ static void op_pin(void)
 	current->killed = false;
 
 	if (ret < 0) {
+		m_attribution = PINS_NOBODY;
 		for (i = 0; i < nr; i += n) {
 			n = kind == 1 ? 1 : m_run(pages + i, nr - i);
 			m_dropped(m_of(pages[i]), n);
