@@ -1042,10 +1042,10 @@ void pins_map_unpin(struct pins_run *runs, unsigned int nr, struct pins_batch *b
 		unsigned long flags;
 
 		if (!leaf) {
-			/* If it is large, look again: see pins_filter. */
 			bool again = runs[i].large && !runs[i].dropped;
 
 			run_drop(&runs[i]);
+			/* If it is large, look again: see pins_filter. */
 			smp_mb__after_atomic();
 			i += !again;
 			continue;
@@ -1286,19 +1286,24 @@ bool pins_map_holds(struct folio *folio, u32 id)
  * @folio: the folio
  * @id: the cgroup
  *
- * Context: any.
+ * Context: any but NMI.
  */
 bool pins_map_may_hold(struct folio *folio, u32 id)
 {
 	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
+	unsigned long flags;
 	u64 slot = 0;
 
 	rcu_read_lock();
 	leaf = xa_load(place.map, place.index);
-	if (leaf)
-		slot = READ_ONCE(leaf->slot[place.slot]);
+	if (leaf) {
+		/* Where there is no record any more, there has to be room for one. */
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		slot = leaf->slot[place.slot];
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
 	rcu_read_unlock();
 	return (slot & REC_LIST) || FIELD_GET(REC_ID, slot) == id;
 }

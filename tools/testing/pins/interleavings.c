@@ -530,9 +530,9 @@ static void run(void)
 	memset(held, 0, sizeof(held));
 	memset(held_by, 0, sizeof(held_by));
 	guess = strchr(scenario->setup, 'D');
-	for (i = 0; i < MOST_TASKS; i++)
-		if (scenario->task[i])
-			guess |= strpbrk(scenario->task[i], "IDs") || strstr(scenario->task[i], "-v");
+	for (i = 0; i < MOST_TASKS && scenario->task[i]; i++)
+		guess |= strpbrk(scenario->task[i], "IDs") ||
+			 strstr(scenario->task[i], "-v");
 	running = 0;
 	refused = 0;
 	position = 0;
