@@ -990,7 +990,7 @@ static __always_inline unsigned int leaf_unpin_small(struct pins_leaf *leaf,
  * @nr: how many
  * @batch: collects what was released
  *
- * Both happens under the lock of the leaf: nobody sees a record whose pin is gone, and
+ * Both happen under the lock of the leaf: nobody sees a record whose pin is gone, and
  * lowers that of another cgroup for it. The references are left to the caller: of a
  * large folio all of them, of a small one the last.
  *
