@@ -967,7 +967,7 @@ static __always_inline unsigned int leaf_unpin_small(struct pins_leaf *leaf,
 			break;
 		slot = &leaf->slot[place.slot];
 		if (unlikely((*slot & ~(REC_COUNT | REC_DOUBT)) != batch->key) ||
-		    unlikely(run_nr_pages(&runs[nr]) > 1))
+		    unlikely(runs[nr].large))
 			break;
 		run_drop(&runs[nr]);
 		if (unlikely((unsigned int)folio_ref_count(folio) >=
