@@ -33,14 +33,6 @@ struct pins_blocked {
 	bool waited;
 };
 
-#ifdef CONFIG_CONTIG_ALLOC
-int alloc_contig_range_blocked_noprof(unsigned long start, unsigned long end,
-				      unsigned int migratetype, gfp_t gfp_mask,
-				      struct pins_blocked *blocked);
-#define alloc_contig_range_blocked(...)		\
-	alloc_hooks(alloc_contig_range_blocked_noprof(__VA_ARGS__))
-#endif
-
 /* On while a non-root cgroup of the pins controller exists */
 DECLARE_STATIC_KEY_FALSE(pins_key);
 

@@ -14,12 +14,13 @@
 #include <linux/percpu.h>
 #include <linux/pins_cgroup.h>
 #include <linux/spinlock.h>
+#include <linux/u64_stats_sync.h>
 #include <linux/wait.h>
 
 /* Written on any CPU in any context, folded by pins_css_rstat_flush(). */
 struct pins_stat_cpu {
 	long now[NR_PINS_STATS];
-	/* What has been folded; under cgroup_rstat_lock */
+	/* What has been folded; only where rstat is flushed */
 	long folded[NR_PINS_STATS];
 };
 
@@ -98,8 +99,10 @@ struct pins_cgroup {
 	/* Whether pins.steer is "block": for this cgroup and all below */
 	bool				steers_blocks;
 
-	/* pins.stat, this cgroup and descendants; under cgroup_rstat_lock */
+	/* pins.stat, this cgroup and descendants; 32-bit machines read it in one piece */
+	struct u64_stats_sync		stat_sync;
 	s64				stat[NR_PINS_STATS];
+	/* The same, of children, not folded yet; only where rstat is flushed */
 	s64				stat_pending[NR_PINS_STATS];
 	struct pins_stat_cpu __percpu	*stat_cpu;
 };

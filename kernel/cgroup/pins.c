@@ -79,6 +79,7 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	init_waitqueue_head(&pins->settled_wait);
 	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
+	u64_stats_init(&pins->stat_sync);
 	pins_policy_init(pins);
 
 	/* Before a task can be in it: from now on pins are recorded. */
@@ -603,7 +604,7 @@ void pins_cgroup_account(struct pins_cgroup *pins, const struct pins_delta *delt
 	for (i = 0; i < NR_PINS_DELTAS; i++)
 		if (delta->stat[i])
 			this_cpu_add(pins->stat_cpu->now[i], delta->stat[i]);
-	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	css_rstat_updated(&pins->css, cpu);
 	put_cpu();
 }
 
@@ -660,7 +661,7 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 	if (movable)
 		this_cpu_sub(pins->stat_cpu->now[PINS_MOVABLE_BLOCK], nr_pages);
 	this_cpu_add(pins->stat_cpu->now[PINS_UNPINS], unpins);
-	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	css_rstat_updated(&pins->css, cpu);
 	put_cpu();
 
 	if (nr_pages)
@@ -680,7 +681,7 @@ void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long 
 	int cpu = get_cpu(); /* as in pins_cgroup_account() */
 
 	this_cpu_add(pins->stat_cpu->now[item], n);
-	cgroup_rstat_updated(pins->css.cgroup, cpu);
+	css_rstat_updated(&pins->css, cpu);
 	put_cpu();
 }
 
@@ -770,16 +771,18 @@ static void pins_css_rstat_flush(struct cgroup_subsys_state *css, int cpu)
 	struct pins_stat_cpu *stat_cpu = per_cpu_ptr(pins->stat_cpu, cpu);
 	int i;
 
+	u64_stats_update_begin(&pins->stat_sync);
 	for (i = 0; i < NR_PINS_STATS; i++) {
 		long now = READ_ONCE(stat_cpu->now[i]);
 		s64 delta = pins->stat_pending[i] + (now - stat_cpu->folded[i]);
 
 		stat_cpu->folded[i] = now;
 		pins->stat_pending[i] = 0;
-		pins->stat[i] += delta;
+		WRITE_ONCE(pins->stat[i], pins->stat[i] + delta);
 		if (parent)
 			parent->stat_pending[i] += delta;
 	}
+	u64_stats_update_end(&pins->stat_sync);
 }
 
 static const char * const stat_names[NR_PINS_STATS] = {
@@ -816,12 +819,15 @@ static int pins_stat_show(struct seq_file *sf, void *v)
 {
 	struct pins_cgroup *pins = css_pins(seq_css(sf));
 	s64 stat[NR_PINS_STATS];
+	unsigned int start;
 	int i;
 
-	/* Held, so that 32-bit machines see whole numbers */
-	cgroup_rstat_flush_hold(pins->css.cgroup);
-	memcpy(stat, pins->stat, sizeof(stat));
-	cgroup_rstat_flush_release(pins->css.cgroup);
+	css_rstat_flush(&pins->css);
+	do {
+		start = u64_stats_fetch_begin(&pins->stat_sync);
+		for (i = 0; i < NR_PINS_STATS; i++)
+			stat[i] = READ_ONCE(pins->stat[i]);
+	} while (u64_stats_fetch_retry(&pins->stat_sync, start));
 
 	for (i = 0; i < NR_PINS_STATS; i++) {
 		/* CPUs are folded one after the other: a sum may dip below 0. */

@@ -29,6 +29,7 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/pins.h>
 
+#include "../internal.h"
 #include "internal.h"
 
 /* Take back what was charged and recorded. */
@@ -153,12 +154,6 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	return err ?: nr;
 }
 
-static __always_inline void pins_put(struct folio *folio, unsigned int refs)
-{
-	if (!put_devmap_managed_folio_refs(folio, refs))
-		folio_put_refs(folio, refs);
-}
-
 /* Drop pins of folios that may have records, and uncharge what has none after that. */
 static void pins_unpin_recorded(struct pins_run *run, unsigned int nr,
 				struct pins_batch *batch)
@@ -167,7 +162,7 @@ static void pins_unpin_recorded(struct pins_run *run, unsigned int nr,
 
 	pins_map_unpin(run, nr, batch);
 	for (i = 0; i < nr; i++)
-		pins_put(run[i].folio, run[i].large ? run[i].n : 1);
+		gup_put_refs(run[i].folio, run[i].large ? run[i].n : 1);
 }
 
 /* Drop an array of pins, with one update of the statistics for many of them. */
@@ -202,7 +197,7 @@ static __always_inline void pins_unpin(struct pins_iter *it)
 			} else {
 				run.n *= GUP_PIN_COUNTING_BIAS;
 			}
-			pins_put(run.folio, run.n);
+			gup_put_refs(run.folio, run.n);
 			continue;
 		}
 		charged[nr++] = run;
@@ -237,7 +232,7 @@ void __pins_unpin_folio(struct folio *folio, unsigned int n)
 	struct pins_run run = {
 		.folio = folio,
 		.n = n,
-		.large = folio_test_large(folio),
+		.large = folio_has_pincount(folio),
 	};
 	struct pins_batch batch = {};
 
@@ -249,7 +244,7 @@ void __pins_unpinned(struct folio *folio)
 {
 	struct pins_run run = {
 		.folio = folio,
-		.large = folio_test_large(folio),
+		.large = folio_has_pincount(folio),
 		.dropped = true,
 	};
 	struct pins_batch batch = {};

@@ -46,7 +46,8 @@ void pins_batch_flush(struct pins_batch *batch);
  * struct pins_run - neighbouring entries of a request that lie in one folio
  * @folio: the folio
  * @n: how many pins of it they are
- * @large: whether it is large
+ * @large: whether it is large, and its pins are counted; on 32-bit machines, some
+ *	large folios have no room for a count, and are treated like small ones
  * @dropped: whether its pins have been dropped
  * @slot: of its leaf in the pin map, once that was looked up
  */
@@ -60,7 +61,9 @@ struct pins_run {
 
 static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
 {
-	return run->large ? folio_nr_pages(run->folio) : 1;
+	if (IS_ENABLED(CONFIG_64BIT) && !run->large)
+		return 1;
+	return folio_nr_pages(run->folio);
 }
 
 /**
@@ -110,12 +113,12 @@ static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 
 	if (unlikely(it->folios)) {
 		run.folio = it->folios[it->pos];
-		run.large = run.folio && folio_test_large(run.folio);
+		run.large = run.folio && folio_has_pincount(run.folio);
 		return run;
 	}
 	if (unlikely(it->bvecs)) {
 		run.folio = page_folio(it->bvecs[it->pos].bv_page);
-		run.large = folio_test_large(run.folio);
+		run.large = folio_has_pincount(run.folio);
 		return run;
 	}
 
@@ -123,7 +126,7 @@ static __always_inline struct pins_run pins_iter_run(struct pins_iter *it)
 	if (unlikely(!page))
 		return run;
 	run.folio = page_folio(page);
-	run.large = folio_test_large(run.folio);
+	run.large = folio_has_pincount(run.folio);
 	if (likely(!run.large))
 		return run;
 

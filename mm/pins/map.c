@@ -132,7 +132,7 @@ static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
  */
 unsigned int pins_folio_pins(struct folio *folio)
 {
-	return folio_pins(folio, folio_test_large(folio));
+	return folio_pins(folio, folio_has_pincount(folio));
 }
 
 /* A list of several pieces may be as long as many folios. */
@@ -151,7 +151,7 @@ static LLIST_HEAD(pins_queued);
 static void __leaf_queue(struct pins_leaf *leaf)
 {
 	if (llist_add(&leaf->node, &pins_queued))
-		mod_delayed_work(system_unbound_wq, &pins_look_work, PINS_LOOK_SOON);
+		mod_delayed_work(system_dfl_wq, &pins_look_work, PINS_LOOK_SOON);
 }
 
 /* Have the worker look at a leaf soon: it is empty, or what it says may be outdated. */
@@ -967,7 +967,7 @@ static __always_inline unsigned int leaf_unpin_small(struct pins_leaf *leaf,
 			break;
 		slot = &leaf->slot[place.slot];
 		if (unlikely((*slot & ~(REC_COUNT | REC_DOUBT)) != batch->key) ||
-		    unlikely(runs[nr].large))
+		    unlikely(run_nr_pages(&runs[nr]) > 1))
 			break;
 		run_drop(&runs[nr]);
 		if (unlikely((unsigned int)folio_ref_count(folio) >=
@@ -1095,7 +1095,7 @@ static bool leaf_look(struct pins_leaf *leaf)
 
 		rcu_read_lock();
 		raw_spin_lock_irq(&leaf->lock);
-		if (*slot && !folio_test_large(pfn_folio(pfn))) {
+		if (*slot && !folio_has_pincount(pfn_folio(pfn))) {
 			slot_reconcile(slot, pfn_folio(pfn), folio_pins(pfn_folio(pfn), false),
 				       0, &batch);
 			if (!*slot)
@@ -1156,7 +1156,7 @@ static void pins_look(struct work_struct *work)
 	}
 	/* Unless something was queued meanwhile, and it is to come sooner */
 	if (any)
-		queue_delayed_work(system_unbound_wq, &pins_look_work,
+		queue_delayed_work(system_dfl_wq, &pins_look_work,
 				   max((long)(next_due - jiffies), 1L));
 }
 
@@ -1199,7 +1199,7 @@ void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn)
 		struct pins_leaf *leaf;
 		unsigned long flags;
 
-		run.large = folio_test_large(run.folio);
+		run.large = folio_has_pincount(run.folio);
 		place = pins_place(&run);
 		rcu_read_lock();
 		leaf = xa_load(place.map, place.index);
@@ -1229,7 +1229,7 @@ void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn)
  */
 bool pins_map_holds(struct folio *folio, u32 id)
 {
-	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	unsigned long flags;
@@ -1255,7 +1255,7 @@ bool pins_map_holds(struct folio *folio, u32 id)
  */
 bool pins_map_may_hold(struct folio *folio, u32 id)
 {
-	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	unsigned long flags;
@@ -1281,7 +1281,7 @@ bool pins_map_may_hold(struct folio *folio, u32 id)
  */
 bool pins_map_recorded(struct folio *folio)
 {
-	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	bool ret;
@@ -1305,7 +1305,7 @@ bool pins_map_recorded(struct folio *folio)
  */
 void pins_map_count(struct folio *folio, enum pins_stat_item item, long n)
 {
-	struct pins_run run = { .folio = folio, .large = folio_test_large(folio) };
+	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
 	struct pins_place place = pins_place(&run);
 	struct pins_leaf *leaf;
 	unsigned long flags;

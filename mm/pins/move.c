@@ -38,7 +38,7 @@ enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
 		goto out;
 	/* Without the zone's lock, it may be anything that is read there. */
 	if (PageBuddy(page)) {
-		order = buddy_order_unsafe(page);
+		order = READ_ONCE(page_private(page));
 		if (order <= MAX_PAGE_ORDER)
 			*next = *pfn + (1UL << order);
 		goto out;

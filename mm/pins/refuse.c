@@ -72,7 +72,7 @@ static unsigned long fit_needed(const struct pins_fit *fit)
  */
 static bool fit_private(const struct mm_walk *walk)
 {
-	return is_cow_mapping(walk->vma->vm_flags);
+	return vma_is_cow_mapping(walk->vma);
 }
 
 /* Pages that are not in the page table */
@@ -124,7 +124,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 		if (pte_present(entry)) {
 			page = vm_normal_page(walk->vma, addr, entry);
 			fit_present(fit, walk, page, 1);
-		} else if (pte_none(entry) || !non_swap_entry(pte_to_swp_entry(entry))) {
+		} else if (pte_none(entry) || softleaf_is_swap(softleaf_from_pte(entry))) {
 			fit_missing(fit, walk, 1);
 		}
 	}

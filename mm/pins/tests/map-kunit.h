@@ -80,7 +80,7 @@ static void test_grab(struct page **pages, unsigned int nr)
 	for (i = 0; i < nr; i++) {
 		struct folio *folio = page_folio(pages[i]);
 
-		if (folio_test_large(folio)) {
+		if (folio_has_pincount(folio)) {
 			folio_ref_inc(folio);
 			atomic_inc(&folio->_pincount);
 		} else {
@@ -400,7 +400,7 @@ static int pins_race_thread(void *data)
 				racer->lost += !pins_map_holds(page_folio(t->pages[i]), 1);
 		/* Others reap what looks empty, all the time. */
 		if (!(round % 64))
-			mod_delayed_work(system_wq, &pins_look_work, 0);
+			mod_delayed_work(system_percpu_wq, &pins_look_work, 0);
 		i = get_random_u32_below(nr + 1);
 		test_unpin(t->pages + first + i, nr - i);
 		test_unpin(t->pages + first, i);

@@ -240,7 +240,7 @@ static int css_depth(struct cgroup_subsys_state *css)
 }
 
 /* Children first */
-void cgroup_rstat_flush_hold(struct cgroup *cgrp)
+void css_rstat_flush(struct cgroup_subsys_state *css)
 {
 	int depth, id;
 
@@ -249,10 +249,6 @@ void cgroup_rstat_flush_hold(struct cgroup *cgrp)
 		for (id = 1; id < NR_CSS; id++)
 			if (all_css[id] && css_depth(all_css[id]) == depth)
 				flush_stat(all_css[id]);
-}
-
-void cgroup_rstat_flush_release(struct cgroup *cgrp)
-{
 	quiet_unlock(&css_lock);
 }
 

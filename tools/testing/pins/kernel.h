@@ -27,6 +27,10 @@
 #define CONFIG_DEBUG_FS 1
 #define CONFIG_64BIT 1
 
+/* Later kernels have that of tools/ in a header of its own. */
+#define container_of(ptr, type, member)					\
+	((type *)((char *)(ptr) - offsetof(type, member)))
+
 #include <linux/types.h>
 #include <linux/compiler.h>
 #include <linux/kconfig.h>
@@ -46,6 +50,7 @@
 
 #undef min
 #undef max
+#undef struct_size
 #define min(a, b)	((a) < (b) ? (a) : (b))
 #define max(a, b)	((a) > (b) ? (a) : (b))
 #define swap(a, b)	do { typeof(a) __t = (a); (a) = (b); (b) = __t; } while (0)
@@ -555,7 +560,11 @@ extern struct pglist_data node_data[NR_NODES];
 #define folio_ref_sub(f, n)	atomic_sub(n, &(f)->_refcount)
 #define folio_pgdat(f)		(&node_data[folio_pfn(f) / (MEM_PAGES / NR_NODES) % NR_NODES])
 #define mod_node_page_state(pgdat, item, n) atomic_long_add(n, &(pgdat)->released)
-#define put_devmap_managed_folio_refs(f, n) false
+#define folio_has_pincount(f)	folio_test_large(f)
+
+/* mm/internal.h has more than this. */
+#define __MM_INTERNAL_H
+#define gup_put_refs(f, n)	folio_put_refs(f, n)
 
 /* Pageblocks, each with a type */
 enum { MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_ISOLATE, NR_MIGRATE_TYPES };
@@ -666,8 +675,7 @@ extern struct cgroup_subsys pins_cgrp_subsys, memory_cgrp_subsys;
 struct cgroup_subsys_state *css_from_id(int id, struct cgroup_subsys *ss);
 bool css_tryget(struct cgroup_subsys_state *css);
 void css_put_many(struct cgroup_subsys_state *css, unsigned int n);
-void cgroup_rstat_flush_hold(struct cgroup *cgrp);
-void cgroup_rstat_flush_release(struct cgroup *cgrp);
+void css_rstat_flush(struct cgroup_subsys_state *css);
 bool cgroup_is_descendant(struct cgroup *cgrp, struct cgroup *ancestor);
 
 /* The root has no count. */
@@ -680,7 +688,17 @@ bool cgroup_is_descendant(struct cgroup *cgrp, struct cgroup *ancestor);
 #define cgroup_id(cgrp)		((u64)(cgrp)->pins->id)
 #define folio_memcg_check(f) \
 	((f)->memcg_data ? &((struct cgroup *)(f)->memcg_data)->memcg : NULL)
-#define cgroup_rstat_updated(cgrp, cpu) (void)(cpu)
+#define css_rstat_updated(css, cpu) (void)(cpu)
+
+/* Numbers of 64 bits are whole anyway. */
+struct u64_stats_sync { };
+
+#define u64_stats_init(sync)	do { } while (0)
+#define u64_stats_update_begin(sync) do { } while (0)
+#define u64_stats_update_end(sync) do { } while (0)
+#define u64_stats_fetch_begin(sync) 0
+#define u64_stats_fetch_retry(sync, start) ((void)(start), false)
+
 #define cgroup_file_notify(file) atomic_inc(&(file)->notified)
 #define seq_css(sf)		((sf)->private->css)
 #define of_css(of)		((of)->css)
