@@ -58,6 +58,7 @@ void __pins_unpin_pages(struct page **pages, unsigned long npages);
 void __pins_unpin_folio(struct folio *folio, unsigned int n);
 void __pins_unpinned(struct folio *folio);
 void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn);
+void __pins_added(struct folio *folio, unsigned int n);
 bool pins_map_recorded(struct folio *folio);
 
 /* Are the pins of a request charged? */
@@ -121,6 +122,21 @@ static __always_inline long pins_charge_folios(struct folio **folios, long nr)
 	if (pins_enabled() && nr > 0)
 		return __pins_charge_folios(folios, nr);
 	return nr;
+}
+
+/**
+ * pins_added() - the current task has pinned a folio once more
+ * @folio: a folio that it has pinned for the long term before
+ * @n: how many pins were added
+ *
+ * They cost nothing, but the folio is charged until they are gone as well.
+ *
+ * Context: any but NMI.
+ */
+static __always_inline void pins_added(struct folio *folio, unsigned int n)
+{
+	if (pins_enabled() && unlikely(atomic_read(pins_filter_of(folio))))
+		__pins_added(folio, n);
 }
 
 /**

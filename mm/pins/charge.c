@@ -227,6 +227,11 @@ void __pins_unpin_bvecs(const struct bio_vec *bvecs, unsigned int nr)
 	pins_unpin(&it);
 }
 
+void __pins_added(struct folio *folio, unsigned int n)
+{
+	pins_map_more(folio, pins_attribution(), n);
+}
+
 void __pins_unpin_folio(struct folio *folio, unsigned int n)
 {
 	struct pins_run run = {

@@ -201,6 +201,7 @@ unsigned int pins_folio_pins(struct folio *folio);
 bool pins_map_holds(struct folio *folio, u32 id);
 bool pins_map_may_hold(struct folio *folio, u32 id);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
+void pins_map_more(struct folio *folio, u32 id, unsigned int n);
 long pins_map_remove(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_done(struct pins_owner *owner);
 void pins_map_unpin(struct pins_run *runs, unsigned int nr, struct pins_batch *batch);

@@ -854,6 +854,41 @@ void pins_map_done(struct pins_owner *owner)
 }
 
 /**
+ * pins_map_more() - record more pins of a folio that a cgroup has pinned
+ * @folio: the folio, on which the caller holds these pins
+ * @id: the cgroup; if it has no record of the folio, they have none either
+ * @n: how many there are
+ *
+ * Context: any but NMI.
+ */
+void pins_map_more(struct folio *folio, u32 id, unsigned int n)
+{
+	struct pins_run run = { .folio = folio, .n = n, .large = folio_has_pincount(folio) };
+	struct pins_place place = pins_place(&run);
+	struct pins_owner owner = { .id = id };
+	struct pins_batch batch = {};
+	struct pins_leaf *leaf;
+	unsigned long flags;
+	u64 *slot;
+
+	rcu_read_lock();
+	leaf = xa_load(place.map, place.index);
+	if (leaf) {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		slot = &leaf->slot[place.slot];
+		if (slot_find(slot, id)) {
+			slot_add(leaf, slot, &run, &owner, &batch);
+			rec_count(*slot_find(slot, id), PINS_PINS, n);
+		}
+		batch_uncharge(&batch);
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	batch_unlocked(&batch);
+	rcu_read_unlock();
+	pins_batch_flush(&batch);
+}
+
+/**
  * pins_map_remove() - take back what pins_map_add() has added
  * @it: the request, up to its position
  * @owner: on whose behalf

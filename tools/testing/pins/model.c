@@ -589,6 +589,35 @@ static void op_unpin(void)
 			check_folio(folios[i]);
 }
 
+/* Pin a folio more often without GUP, as folio_add_pins() does. */
+static void op_add(void)
+{
+	struct held *h = &held[nr_held];
+	struct m_folio *f;
+	unsigned int i;
+
+	if (nr_held == NR_HELD || !nr_held)
+		return;
+	enter(rnd(NR_SLOTS));
+	h->page[0] = held[rnd(nr_held)].page[0];
+	f = m_of(&mem_map[h->page[0]]);
+	if (f - m_folio == MEM_PAGES)
+		return;
+	h->nr = 1 + rnd(MOST);
+	for (i = 1; i < h->nr; i++)
+		h->page[i] = h->page[0];
+	nr_held++;
+	folio_pin(f->folio, h->nr);
+	f->pins += h->nr;
+	pins_added(f->folio, h->nr);
+	for (i = 0; i < f->nr; i++)
+		if (f->rec[i].cg->cgrp->pins->id == m_attribution)
+			break;
+	if (i < f->nr)
+		m_add(f, f->rec[i].cg, h->nr);
+	check_folio(f);
+}
+
 /* References come and go: a few, or so many that they look like pins. */
 static void op_refer(void)
 {
@@ -736,6 +765,9 @@ static void operation(void)
 		break;
 	case 2:
 		op_refer();
+		break;
+	case 3:
+		op_add();
 		break;
 	default:
 		if (rnd(NR_HELD) < nr_held)
