@@ -3,7 +3,10 @@
 # The commands of this repository; make help lists them. The scripts behind
 # them are in scripts/ and vm/, all that they make is in build/.
 
-export KSRC KCONFIG SIGNOFF
+export LINUX KSRC KCONFIG SIGNOFF
+
+# Where the scripts leave it
+build := build$(addprefix /,$(filter-out 6.12,$(LINUX)))
 
 help:
 	@echo 'The pins controller: a cgroup controller for long-term pinned memory'
@@ -27,6 +30,7 @@ help:
 	@echo '  make series    the patches as mails, for git am: build/series-6.12/'
 	@echo '  make clean     remove build/'
 	@echo
+	@echo 'LINUX=7.3 takes Linux 7.3 instead of 6.12, and build/7.3 instead of build.'
 	@echo 'KSRC=dir takes the kernel source from there instead of from Debian.'
 	@echo 'KCONFIG=file is the configuration for make deb, instead of the VM'"'"'s.'
 
@@ -43,11 +47,11 @@ baseline debug longterm: deps
 	@scripts/kernel $@
 
 run: kernel build/demo-io_uring
-	@echo 'booting build/pins/bzImage in QEMU'
+	@echo 'booting $(build)/pins/bzImage in QEMU'
 	@vm/boot pins vm/demo
 
 shell: kernel build/demo-io_uring
-	@echo 'booting build/pins/bzImage in QEMU; exit or Ctrl-D ends it'
+	@echo 'booting $(build)/pins/bzImage in QEMU; exit or Ctrl-D ends it'
 	@vm/boot pins
 
 test: deps
@@ -75,7 +79,7 @@ check: deps
 	@scripts/check
 
 fuzz: tree
-	@$(MAKE) -s -C build/linux/tools/testing/pins OUT=$(CURDIR)/build/native $@
+	@$(MAKE) -s -C $(build)/linux/tools/testing/pins OUT=$(CURDIR)/$(build)/native $@
 
 series: deps
 	@scripts/export

@@ -6,7 +6,10 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# The kernel: 6.12, or another one that there are patches for
+linux=${LINUX:-6.12}
 build=$top/build
+[ "$linux" = 6.12 ] || build=$top/build/$linux
 tree=$build/linux		# the patched source
 pristine=$build/pristine	# the source as it came
 pins_version=$(<"$top/VERSION")	# what our packages say, see CHANGELOG.md
@@ -28,6 +31,12 @@ take_lock() {
 	! flock -n "$1" || return 0
 	say "waiting for $2"
 	flock "$1"
+}
+
+# The version of the kernel source under build/, without what comes behind 6.12
+kernel_version() {
+	awk '$1 == "VERSION" { v = $3 } $1 == "PATCHLEVEL" { print v "." $3; exit }' \
+		"$pristine/Makefile"
 }
 
 # One kernel build at a time on this machine: two only slow each other down,

@@ -14,10 +14,13 @@ export CCACHE_BASEDIR=$top CCACHE_NOHASHDIR=1
 # The object files lie in a child of the source tree: then Kbuild names all
 # sources by relative paths, and the compiler cache serves other clones too.
 kbuild() {
-	local arch=${3:-x86} cross=''
+	local arch=${3:-x86} cross='' more
 
 	out=$1/build-$2
 	vm_config=("$top/configs/vm.config" "$top/configs/$arch.config")
+	# What is called otherwise there, or is new
+	more=$top/configs/linux-$(kernel_version).config
+	[ ! -e "$more" ] || vm_config+=("$more")
 	mkdir -p "$out" "$build/log"
 	make=(make -C "$1" O="build-$2" -j"$(nproc)" ARCH="$arch"
 	      KBUILD_BUILD_USER=pins KBUILD_BUILD_HOST=pins
