@@ -18,8 +18,12 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "../cgroup_util.h"
+#include "../../kselftest.h"
+#include "cgroup_util.h"
 
+#ifndef PAGE_SIZE
+#define PAGE_SIZE	4096
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
