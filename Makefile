@@ -15,6 +15,7 @@ help:
 	@echo '  make shell     the same VM, with a shell'
 	@echo '  make system    Debian 13 with our systemd and kernel packages, in QEMU'
 	@echo '  make test      run all tests in the VM'
+	@echo '  make test-latest our tests on Linux 7.3'
 	@echo '  make test-system systemd and containers, on Debian 13 in the VM'
 	@echo '  make test-full with those that take hours, other people'"'"'s and on arm64'
 	@echo '  make fuzz      look for mistakes in the accounting, until one is found'
@@ -67,6 +68,10 @@ system:
 	@echo 'booting build/system/root.img in QEMU; log out to end it'
 	@vm/boot system
 
+# The newest kernel that there is a series for
+test-latest: deps
+	@LINUX=7.3 vm/test pins
+
 test-system:
 	@scripts/deps system
 	@vm/test system
@@ -96,5 +101,5 @@ clean:
 	rm -rf build 2>/dev/null || sudo rm -rf build
 
 .PHONY: help deps tree kernel baseline debug longterm deb packages run shell system \
-	test test-system test-full fuzz check series bench clean
+	test test-latest test-system test-full fuzz check series bench clean
 .NOTPARALLEL:
