@@ -89,52 +89,6 @@ static __always_inline bool place_next(struct pins_place *place,
 	return next.map == place->map && next.index == place->index;
 }
 
-#ifdef CONFIG_64BIT
-static_assert(!(offsetof(struct folio, _mapcount) % sizeof(u64)));
-static_assert(offsetof(struct folio, _refcount) ==
-	      offsetof(struct folio, _mapcount) + sizeof(atomic_t));
-
-/* References of a small folio that are not of mappings; both of one moment */
-static __always_inline s64 unmapped_refs(struct folio *folio)
-{
-	u64 both = atomic64_read((atomic64_t *)&folio->_mapcount);
-	u32 refs = IS_ENABLED(CONFIG_CPU_BIG_ENDIAN) ? both : both >> 32;
-	s32 mapcount = IS_ENABLED(CONFIG_CPU_BIG_ENDIAN) ? both >> 32 : both;
-
-	/* It is kept less 1, and is a large negative one where it is a type. */
-	return (s64)refs - max(mapcount, -1) - 1;
-}
-#else
-static __always_inline s64 unmapped_refs(struct folio *folio)
-{
-	return (unsigned int)folio_ref_count(folio);
-}
-#endif
-
-static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
-{
-	s64 refs;
-
-	if (large)
-		return atomic_read(&folio->_pincount);
-	/* A count that has become negative is a large one: GUP stops there. */
-	refs = unmapped_refs(folio) + GUP_PIN_COUNTING_BIAS / 2;
-	return refs > 0 ? (u64)refs / GUP_PIN_COUNTING_BIAS : 0;
-}
-
-/**
- * pins_folio_pins() - how many pins a folio has, long-term or not
- * @folio: a folio that the caller holds a reference on
- *
- * Context: any.
- * Return: the number; for a small folio an estimate, see "Pin counts" in
- * Documentation/mm/pins.rst.
- */
-unsigned int pins_folio_pins(struct folio *folio)
-{
-	return folio_pins(folio, folio_has_pincount(folio));
-}
-
 /* A list of several pieces may be as long as many folios. */
 static __always_inline bool slot_long(u64 slot)
 {
