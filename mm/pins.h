@@ -218,7 +218,7 @@ static inline void pins_range_removed(unsigned long start_pfn, unsigned long end
 
 /**
  * pins_folio_recorded() - has a cgroup a long-term pin on a folio?
- * @folio: the folio, which the caller has pinned
+ * @folio: the folio, which the caller holds a reference on
  *
  * Then it cannot move, and pinning it again costs nothing.
  *
@@ -406,7 +406,7 @@ static __always_inline bool pins_must_wait(struct page **pages, unsigned long nr
 	return pins_may_wait() && __pins_must_wait(pages, nr, wanted, flags);
 }
 
-#if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
+#ifdef CONFIG_PINS_WAIT
 
 struct pins_isolation *pins_isolation_begin(unsigned long start_pfn,
 					    unsigned long end_pfn, gfp_t gfp_mask,
@@ -415,7 +415,7 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 			 struct pins_blocked *blocked);
 void pins_isolation_end(struct pins_isolation *isolation);
 
-#else /* !CONFIG_CGROUP_PINS || !CONFIG_MEMORY_ISOLATION */
+#else /* !CONFIG_PINS_WAIT */
 
 static inline struct pins_isolation *
 pins_isolation_begin(unsigned long start_pfn, unsigned long end_pfn, gfp_t gfp_mask,
@@ -434,5 +434,5 @@ static inline void pins_isolation_end(struct pins_isolation *isolation)
 {
 }
 
-#endif /* CONFIG_CGROUP_PINS && CONFIG_MEMORY_ISOLATION */
+#endif /* CONFIG_PINS_WAIT */
 #endif /* _MM_PINS_H */

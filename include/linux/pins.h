@@ -33,6 +33,14 @@ struct pins_blocked {
 	bool waited;
 };
 
+/*
+ * To switch a static key patches kernel text and interrupts all CPUs. Whoever a
+ * cgroup is delegated to can write its files, so a key stays on for a while after
+ * its last user is gone. pins_key needs no such delay: the delegated cgroup itself
+ * keeps it on.
+ */
+#define PINS_KEY_LINGER	(10 * HZ)
+
 /* On while a non-root cgroup of the pins controller exists */
 DECLARE_STATIC_KEY_FALSE(pins_key);
 
@@ -63,10 +71,10 @@ static __always_inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs
 	return nr;
 }
 
-#ifdef CONFIG_CGROUP_PINS
-
 /* For set_active_pins(): pins that nobody is charged for; no cgroup has that number */
 #define PINS_NOBODY	U32_MAX
+
+#ifdef CONFIG_CGROUP_PINS
 
 u32 pins_current_id(void);
 u32 set_active_pins(u32 id);
@@ -96,9 +104,7 @@ static inline void pins_release_end(struct pins_cgroup *pins)
 
 #endif /* CONFIG_CGROUP_PINS */
 
-#if defined(CONFIG_CGROUP_PINS) && defined(CONFIG_MEMORY_ISOLATION)
-
-/* On while some cgroup lets its tasks wait for memory that is being emptied. */
+/* On while some task may wait for memory that is being emptied. */
 extern struct static_key_true_deferred pins_wait_key;
 
 /* The ranges that are */
@@ -114,7 +120,8 @@ void __pins_report_blocked(const struct pins_blocked *blocked);
  */
 static inline void pins_report_blocked(const struct pins_blocked *blocked)
 {
-	if (blocked->end_pfn)
+	if (IS_ENABLED(CONFIG_CGROUP_PINS) && IS_ENABLED(CONFIG_PINS_WAIT) &&
+	    blocked->end_pfn)
 		__pins_report_blocked(blocked);
 }
 
@@ -125,9 +132,28 @@ static inline void pins_report_blocked(const struct pins_blocked *blocked)
  */
 static __always_inline bool pins_may_wait(void)
 {
-	return static_branch_likely(&pins_wait_key.key) &&
+	return IS_ENABLED(CONFIG_PINS_WAIT) && static_branch_likely(&pins_wait_key.key) &&
 	       unlikely(!list_empty(&pins_isolations));
 }
+
+/**
+ * pins_wait_update_key() - a setting lets tasks wait, or no longer does
+ * @did: whether it did before
+ * @does: whether it does now
+ *
+ * Context: process context; the setting does not change meanwhile.
+ */
+static inline void pins_wait_update_key(bool did, bool does)
+{
+	if (!IS_ENABLED(CONFIG_PINS_WAIT))
+		return;
+	if (does && !did)
+		static_branch_deferred_inc(&pins_wait_key);
+	if (did && !does)
+		static_branch_slow_dec_deferred(&pins_wait_key);
+}
+
+#ifdef CONFIG_PINS_WAIT
 
 /**
  * pins_nowait_save() - the current task is about to issue I/O
@@ -153,16 +179,7 @@ static __always_inline void pins_nowait_restore(bool saved)
 		current->pins_nowait = false;
 }
 
-#else /* !CONFIG_CGROUP_PINS || !CONFIG_MEMORY_ISOLATION */
-
-static inline void pins_report_blocked(const struct pins_blocked *blocked)
-{
-}
-
-static inline bool pins_may_wait(void)
-{
-	return false;
-}
+#else /* !CONFIG_PINS_WAIT */
 
 static inline bool pins_nowait_save(bool polls)
 {
@@ -173,5 +190,5 @@ static inline void pins_nowait_restore(bool saved)
 {
 }
 
-#endif /* CONFIG_CGROUP_PINS && CONFIG_MEMORY_ISOLATION */
+#endif /* CONFIG_PINS_WAIT */
 #endif /* _LINUX_PINS_H */

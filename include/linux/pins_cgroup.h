@@ -87,7 +87,6 @@ struct pins_charge {
 #define PINS_CGROUP_ID_BITS	24
 
 struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm);
-struct pins_cgroup *get_pins_cgroup_from_current(void);
 struct pins_cgroup *get_pins_cgroup_from_id(u32 id);
 void put_pins_cgroup(struct pins_cgroup *pins);
 
@@ -117,10 +116,29 @@ void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
 
 const char *pins_stat_name(enum pins_stat_item item);
 bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
-u64 pins_cgroup_wait_max(void);
 void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 			bool timed_out);
 
 u32 pins_attribution(void);
+
+/* Who waits asks even without the controller. */
+#ifdef CONFIG_CGROUP_PINS
+
+struct pins_cgroup *get_pins_cgroup_from_current(void);
+u64 pins_cgroup_wait_max(u64 inherited);
+
+#else /* !CONFIG_CGROUP_PINS */
+
+static inline struct pins_cgroup *get_pins_cgroup_from_current(void)
+{
+	return NULL;
+}
+
+static inline u64 pins_cgroup_wait_max(u64 inherited)
+{
+	return inherited;
+}
+
+#endif /* CONFIG_CGROUP_PINS */
 
 #endif /* _LINUX_PINS_CGROUP_H */

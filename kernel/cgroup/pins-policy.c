@@ -10,7 +10,6 @@
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
 #include <linux/pins.h>
-#include <linux/sysctl.h>
 
 #include "pins-internal.h"
 
@@ -18,40 +17,21 @@
 #define WAIT_MAX	UINT_MAX
 #define WAIT_INHERIT	(UINT_MAX - 1)
 
-/* vm.pins_wait_max_us: for the root cgroup, and all that inherit from it */
-static unsigned int sysctl_pins_wait_max_us = 1000;
-
-/*
- * To switch a static key patches kernel text and interrupts all CPUs. Whoever a
- * cgroup is delegated to can write its files, so a key stays on for a while after
- * its last user is gone. pins_key needs no such delay: the delegated cgroup itself
- * keeps it on.
- */
-#define KEY_LINGER	(10 * HZ)
-
-/* On while it is not 0, or that of some cgroup is not */
-DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, KEY_LINGER);
-
 /* On while some cgroup steers pins out of movable pageblocks */
-DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, KEY_LINGER);
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, PINS_KEY_LINGER);
 
 /* Held while a value changes, and the static key with it that says whether any is set */
 static DEFINE_MUTEX(policy_lock);
 
-static void update_wait_key(unsigned int old, unsigned int new)
+static bool lets_wait(unsigned int wait_max)
 {
-	bool did = old && old != WAIT_INHERIT, does = new && new != WAIT_INHERIT;
-
-	if (does && !did)
-		static_branch_deferred_inc(&pins_wait_key);
-	if (did && !does)
-		static_branch_slow_dec_deferred(&pins_wait_key);
+	return wait_max && wait_max != WAIT_INHERIT;
 }
 
 static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
 {
 	mutex_lock(&policy_lock);
-	update_wait_key(pins->wait_max, wait_max);
+	pins_wait_update_key(lets_wait(pins->wait_max), lets_wait(wait_max));
 	WRITE_ONCE(pins->wait_max, wait_max);
 	mutex_unlock(&policy_lock);
 }
@@ -104,11 +84,12 @@ bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
 
 /**
  * pins_cgroup_wait_max() - how long a request of the current task may wait
+ * @inherited: what is inherited at the top, in microseconds
  *
  * Context: process context, RCU read side.
  * Return: microseconds, or %PINS_WAIT_MAX.
  */
-u64 pins_cgroup_wait_max(void)
+u64 pins_cgroup_wait_max(u64 inherited)
 {
 	struct cgroup_subsys_state *css = task_css(current, pins_cgrp_id);
 
@@ -120,7 +101,7 @@ u64 pins_cgroup_wait_max(void)
 		if (wait_max != WAIT_INHERIT)
 			return wait_max;
 	}
-	return READ_ONCE(sysctl_pins_wait_max_us);
+	return inherited;
 }
 
 int pins_wait_max_show(struct seq_file *sf, void *v)
@@ -175,37 +156,3 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 	set_steers_blocks(css_pins(of_css(of)), block);
 	return nbytes;
 }
-
-static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
-				void *buffer, size_t *lenp, loff_t *ppos)
-{
-	unsigned int old;
-	int err;
-
-	mutex_lock(&policy_lock);
-	old = sysctl_pins_wait_max_us;
-	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
-	update_wait_key(old, sysctl_pins_wait_max_us);
-	mutex_unlock(&policy_lock);
-	return err;
-}
-
-static unsigned int wait_max_us_max = WAIT_INHERIT - 1;
-
-static struct ctl_table pins_sysctls[] = {
-	{
-		.procname	= "pins_wait_max_us",
-		.data		= &sysctl_pins_wait_max_us,
-		.maxlen		= sizeof(sysctl_pins_wait_max_us),
-		.mode		= 0644,
-		.proc_handler	= pins_wait_max_sysctl,
-		.extra2		= &wait_max_us_max,
-	},
-};
-
-static int __init pins_policy_sysctl_init(void)
-{
-	register_sysctl_init("vm", pins_sysctls);
-	return 0;
-}
-late_initcall(pins_policy_sysctl_init);

@@ -34,7 +34,7 @@
 
 static DEFINE_PER_CPU(unsigned int, pins_blocked_seen);
 
-#ifdef CONFIG_MEMORY_ISOLATION
+#ifdef CONFIG_PINS_WAIT
 
 /* A cgroup that is in the way */
 struct pins_blocker {
@@ -249,7 +249,7 @@ void __pins_report_blocked(const struct pins_blocked *blocked)
 }
 EXPORT_SYMBOL_GPL(__pins_report_blocked);
 
-#endif /* CONFIG_MEMORY_ISOLATION */
+#endif /* CONFIG_PINS_WAIT */
 
 void __pins_blocked_compact(struct folio *folio)
 {

@@ -297,13 +297,9 @@ enum pins_obstacle {
 enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next);
 int pins_nap(u64 waited, u64 left, unsigned int state);
 
-#ifdef CONFIG_MEMORY_ISOLATION
-
 extern unsigned int pins_drain_max_us;
 
 bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages);
 bool pins_moving(void);
-
-#endif /* CONFIG_MEMORY_ISOLATION */
 
 #endif /* _MM_PINS_INTERNAL_H */

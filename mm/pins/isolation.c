@@ -15,7 +15,8 @@
  *
  * - no longer than vm.pins_drain_max_us in all. Offlining, which goes on until it
  *   succeeds or a signal comes, waits as long for each pin;
- * - not for pins that a cgroup is charged for: these do not go away by themselves;
+ * - not for pins that a cgroup is charged for: these do not go away by themselves.
+ *   Without the controller, nobody knows which they are;
  * - not if its caller must not do I/O: the I/O might wait for the caller;
  * - not if somebody has just waited in vain in this zone, for a pin that is still
  *   there. Whoever cannot have one place tries the next, where there are pins that
@@ -287,6 +288,8 @@ static bool isolation_retry(struct pins_isolation *isolation,
 static void isolation_blocked(struct pins_isolation *isolation, unsigned long pfn,
 			      struct pins_blocked *blocked)
 {
+	if (!blocked)
+		return;
 	if (!blocked->end_pfn) {
 		blocked->start_pfn = isolation->start_pfn;
 		blocked->end_pfn = isolation->end_pfn;
@@ -305,7 +308,7 @@ static void isolation_blocked(struct pins_isolation *isolation, unsigned long pf
  * pins_isolation_wait() - wait for pins in a range that could not be emptied
  * @isolation: what pins_isolation_begin() returned
  * @blocked: is told if it is on account of pins that there is nothing more to be
- *	hoped for
+ *	hoped for; may be NULL
  *
  * Context: process context, sleeps up to vm.pins_drain_max_us; no folio locks or
  * migration entries may be held, and nothing that those need who release pins.
@@ -322,7 +325,7 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 		return false;
 	/* What could not be migrated was put back: requests are to find it, and move it. */
 	lru_add_drain();
-	if (isolation->offline)
+	if (isolation->offline && blocked)
 		blocked->end_pfn = 0;
 	obstacle = isolation_look(isolation, isolation->offline ||
 				  isolation_left(isolation), &pfn);

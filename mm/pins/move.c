@@ -54,7 +54,7 @@ enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
 		*pfn = folio_pfn(folio);
 		*next = *pfn + folio_nr_pages(folio);
 		if (pins_folio_pins(folio))
-			ret = pins_map_recorded(folio) ? PINS_LONG : PINS_SHORT;
+			ret = pins_folio_recorded(folio) ? PINS_LONG : PINS_SHORT;
 		else if (folio_test_lru(folio) &&
 			 folio_ref_count(folio) == folio_expected_ref_count(folio) + 1)
 			ret = PINS_READY;

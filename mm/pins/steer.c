@@ -90,17 +90,16 @@ void __pins_steered(struct pins_steer *steer, unsigned int moved,
 	}
 }
 
-#ifdef CONFIG_MEMORY_ISOLATION
-
 /* A folio could not be moved. If it is pinned, wait until it is not, and move it. */
 static bool steer_wait(struct pins_steer *steer)
 {
-	u64 max = (u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC;
-	u64 begin = ktime_get_ns(), waited = 0;
 	unsigned long pfn = steer->blocked, next;
+	u64 begin = ktime_get_ns(), waited = 0, max;
 	enum pins_obstacle obstacle;
 	int err = 0;
 
+	if (!IS_ENABLED(CONFIG_PINS_WAIT))
+		return !steer->rounds;
 	obstacle = pins_obstacle(&pfn, &next);
 	/* It may have lost its pins just before we looked. */
 	if (obstacle != PINS_SHORT)
@@ -108,7 +107,7 @@ static bool steer_wait(struct pins_steer *steer)
 	if (steer->waited >= PINS_STEER_WAIT)
 		return false;
 	/* mmap_lock may be held. */
-	max = min(max, PINS_STEER_WAIT);
+	max = min((u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC, PINS_STEER_WAIT);
 	while (!err && obstacle == PINS_SHORT && waited < max) {
 		err = pins_nap(waited, max - waited, TASK_KILLABLE);
 		pfn = steer->blocked;
@@ -118,15 +117,6 @@ static bool steer_wait(struct pins_steer *steer)
 	steer->waited += waited;
 	return !err && obstacle != PINS_SHORT;
 }
-
-#else
-
-static bool steer_wait(struct pins_steer *steer)
-{
-	return !steer->rounds;
-}
-
-#endif
 
 /*
  * Pages may not stay where they are, and were moved, or not. If others have pinned

@@ -6,11 +6,13 @@
  * and gets the page that took its place: that takes microseconds, and saves the
  * isolator the work. If others have pinned it, the request gives back what it has
  * pinned, drops mmap_lock, sleeps until they have not, and starts over. All that
- * together takes no longer than pins.wait.max of the task's cgroup. It is the task
- * that it is counted for, because direct I/O calls GUP again and again in one system
- * call, and CMA tries one place after the other. Then the folio is pinned where it is.
+ * together takes no longer than vm.pins_wait_max_us, or what pins.wait.max of the
+ * task's cgroup says instead. It is the task that it is counted for, because direct
+ * I/O calls GUP again and again in one system call, and CMA tries one place after the
+ * other. Then the folio is pinned where it is.
  *
- * Folios with a long-term pin are not waited for: the isolator does not get them.
+ * Folios that a cgroup is charged for are not waited for: the isolator does not get
+ * them.
  *
  * Who holds what while waiting, and what breaks the cycles
  * --------------------------------------------------------
@@ -42,14 +44,23 @@
 
 #include <linux/ktime.h>
 #include <linux/migrate.h>
+#include <linux/mutex.h>
 #include <linux/psi.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
+#include <linux/sysctl.h>
 
-#include <trace/events/pins.h>
+#define CREATE_TRACE_POINTS
+#include <trace/events/pins_wait.h>
 
 #include "../internal.h"
 #include "internal.h"
+
+/* On while vm.pins_wait_max_us is not 0, or the pins.wait.max of some cgroup */
+DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, PINS_KEY_LINGER);
+
+/* For tasks of which no cgroup says otherwise */
+static unsigned int pins_wait_max_us = 1000;
 
 /* About what it takes to move a page and pin it anew, in ns */
 #define PINS_MOVE_NS	(8ULL * NSEC_PER_USEC)
@@ -74,7 +85,7 @@ bool pins_moving(void)
 static bool wait_has_to_move(struct folio *folio)
 {
 	return pins_isolation_at(folio_pfn(folio), folio_nr_pages(folio)) &&
-	       !pins_map_recorded(folio);
+	       !pins_folio_recorded(folio);
 }
 
 /*
@@ -87,7 +98,7 @@ static u64 wait_left(void)
 	u64 max;
 
 	rcu_read_lock();
-	max = pins_cgroup_wait_max();
+	max = pins_cgroup_wait_max(READ_ONCE(pins_wait_max_us));
 	rcu_read_unlock();
 	if (max == PINS_WAIT_MAX)
 		return U64_MAX;
@@ -133,7 +144,7 @@ static void wait_account(struct pins_wait *wait)
 	current->pins_lost_nvcsw = current->nvcsw;
 }
 
-/* For the tracepoints: 0 is the root cgroup */
+/* For the tracepoints: 0 is the root cgroup, or that there is no controller */
 static u64 wait_cgroup(void)
 {
 	struct pins_cgroup *pins = get_pins_cgroup_from_current();
@@ -311,7 +322,7 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
  * What counts is the time since the request was held up first, also if it was spent
  * on moving folios, or on pinning them anew.
  *
- * Context: process context, sleeps up to pins.wait.max of the task's cgroup.
+ * Context: process context, sleeps no longer than wait_left().
  * Return: whether to start over. Then nothing is pinned.
  */
 bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
@@ -336,3 +347,39 @@ bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages
 		wait_end(wait);
 	return again > 0;
 }
+
+static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
+				void *buffer, size_t *lenp, loff_t *ppos)
+{
+	static DEFINE_MUTEX(lock);
+	unsigned int old;
+	int err;
+
+	mutex_lock(&lock);
+	old = pins_wait_max_us;
+	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
+	pins_wait_update_key(old, pins_wait_max_us);
+	mutex_unlock(&lock);
+	return err;
+}
+
+/* As that of pins.wait.max */
+static unsigned int pins_wait_max_us_max = UINT_MAX - 2;
+
+static struct ctl_table pins_wait_sysctls[] = {
+	{
+		.procname	= "pins_wait_max_us",
+		.data		= &pins_wait_max_us,
+		.maxlen		= sizeof(pins_wait_max_us),
+		.mode		= 0644,
+		.proc_handler	= pins_wait_max_sysctl,
+		.extra2		= &pins_wait_max_us_max,
+	},
+};
+
+static int __init pins_wait_init(void)
+{
+	register_sysctl_init("vm", pins_wait_sysctls);
+	return 0;
+}
+late_initcall(pins_wait_init);

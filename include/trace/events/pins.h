@@ -74,47 +74,6 @@ TRACE_EVENT(pins_refuse,
 );
 
 /*
- * A request found a folio of it being moved, and waits, so many ns at most; or it
- * has waited; or that was all that it may wait. For the root cgroup, cgroup is 0.
- */
-DECLARE_EVENT_CLASS(pins_wait,
-
-	TP_PROTO(u64 cgroup, unsigned long pfn, u64 ns),
-
-	TP_ARGS(cgroup, pfn, ns),
-
-	TP_STRUCT__entry(
-		__field(u64,		cgroup)
-		__field(unsigned long,	pfn)
-		__field(u64,		ns)
-	),
-
-	TP_fast_assign(
-		__entry->cgroup	= cgroup;
-		__entry->pfn	= pfn;
-		__entry->ns	= ns;
-	),
-
-	TP_printk("cgroup=%llu pfn=0x%lx ns=%llu",
-		  __entry->cgroup, __entry->pfn, __entry->ns)
-);
-
-DEFINE_EVENT(pins_wait, pins_wait_begin,
-	TP_PROTO(u64 cgroup, unsigned long pfn, u64 ns),
-	TP_ARGS(cgroup, pfn, ns)
-);
-
-DEFINE_EVENT(pins_wait, pins_wait_end,
-	TP_PROTO(u64 cgroup, unsigned long pfn, u64 ns),
-	TP_ARGS(cgroup, pfn, ns)
-);
-
-DEFINE_EVENT(pins_wait, pins_wait_timeout,
-	TP_PROTO(u64 cgroup, unsigned long pfn, u64 ns),
-	TP_ARGS(cgroup, pfn, ns)
-);
-
-/*
  * Memory that had to move could not, on account of so many pages that this cgroup
  * has pinned, and more that it has pinned besides others. For pins that are not
  * charged, cgroup is 0.

@@ -64,7 +64,6 @@
 #define EXPORT_SYMBOL_GPL(s)
 #define core_initcall(f) \
 	static void __attribute__((constructor)) run_##f(void) { f(); }
-#define late_initcall(f) core_initcall(f)
 #define data_race(x)	(x)
 #define cond_resched()	do { } while (0)
 
@@ -725,8 +724,8 @@ enum { pins_cgrp_id };
 /* Static keys, tracepoints, debugfs, text */
 #define DECLARE_STATIC_KEY_FALSE(key) extern atomic_t key
 #define DEFINE_STATIC_KEY_FALSE(key) atomic_t key
-#define DEFINE_STATIC_KEY_TRUE(key) atomic_t key = ATOMIC_INIT(1)
 #define static_branch_unlikely(key) READ_ONCE((key)->counter)
+#define static_branch_likely	static_branch_unlikely
 #define static_branch_inc(key)	atomic_inc(key)
 #define static_branch_dec(key)	atomic_dec(key)
 
@@ -734,7 +733,10 @@ struct static_key_false_deferred {
 	atomic_t key;
 };
 
-#define DEFINE_STATIC_KEY_DEFERRED_TRUE DEFINE_STATIC_KEY_DEFERRED_FALSE
+struct static_key_true_deferred {
+	atomic_t key;
+};
+
 #define DEFINE_STATIC_KEY_DEFERRED_FALSE(name, linger) \
 	struct static_key_false_deferred name
 #define static_branch_deferred_inc(k) static_branch_inc(&(k)->key)
@@ -776,18 +778,5 @@ static inline int kstrtouint(const char *s, unsigned int base, unsigned int *res
 
 #define strstrip(s)		(s)
 #define memparse(s, end)	strtoull(s, end, 0)
-
-/* Nobody writes sysctls here. */
-struct ctl_table {
-	const char *procname;
-	void *data;
-	int maxlen, mode;
-	int (*proc_handler)(const struct ctl_table *table, int write,
-			    void *buffer, size_t *lenp, loff_t *ppos);
-	void *extra2;
-};
-
-#define proc_douintvec_minmax(...) -EINVAL
-#define register_sysctl_init(path, table) (void)(table)
 
 #endif /* _PINS_TEST_KERNEL_H */
