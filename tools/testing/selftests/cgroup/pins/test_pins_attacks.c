@@ -594,35 +594,43 @@ static void ring_of_two(void)
 	check_reaches(b, 0);
 }
 
-/* Cloned buffers are no new pins: the first owner stays charged until both are gone. */
+static struct pin to_clone;
+static struct baton cloned_go;
+
+static int clone_and_wait(void *cg)
+{
+	struct io_uring_clone_buffers clone = { .src_fd = to_clone.fd };
+	int ring;
+
+	enter(cg);
+	ring = uring_setup();
+	if (uring_register(ring, IORING_REGISTER_CLONE_BUFFERS, &clone, 1))
+		return KSFT_SKIP;
+	check(!close(to_clone.fd));
+	baton_take(&cloned_go);
+	return 0;
+}
+
+/*
+ * Cloned buffers are no new pins: the first owner stays charged until both are gone.
+ * Later kernels clone only what belongs to the same address space.
+ */
 static void cloned_by_another(void)
 {
-	char *b = cg_make("b"), *a = enter_new("a");
-	struct io_uring_clone_buffers clone = { };
+	char *b = cg_make("b"), *a = enter_new("a"), *stack;
 	struct mem m = mem_get(MEM_ANON, 0);
-	struct baton go = baton_make();
-	struct pin p;
-	int ring;
 	pid_t pid;
 
-	check_eq(pin(&p, SOURCE_URING, &m), 0);
+	cloned_go = baton_make();
+	check_eq(pin(&to_clone, SOURCE_URING, &m), 0);
 	set_max(b, 0);
-	pid = test_fork();
-	if (!pid) {
-		enter(b);
-		ring = uring_setup();
-		clone.src_fd = p.fd;
-		if (uring_register(ring, IORING_REGISTER_CLONE_BUFFERS, &clone,
-				   1))
-			_exit(KSFT_SKIP);
-		check(!close(p.fd));
-		baton_take(&go);
-		_exit(0);
-	}
-	check_eq(close(p.fd), 0);
-	baton_pass(&go);
+	stack = mem_get(MEM_ANON, SZ_64K).addr;
+	pid = clone(clone_and_wait, stack + SZ_64K, CLONE_VM | SIGCHLD, b);
+	check(pid > 0);
+	check_eq(close(to_clone.fd), 0);
+	baton_pass(&cloned_go);
 	if (reap(pid) == KSFT_SKIP)
-		skip("no cloning of buffers between processes");
+		skip("no cloning of buffers");
 	check_reaches(a, 0);
 	check_eq(pins_peak(b), 0);
 }
