@@ -9,6 +9,7 @@
 #ifndef _LINUX_PINS_CGROUP_H
 #define _LINUX_PINS_CGROUP_H
 
+#include <linux/jump_label_ratelimit.h>
 #include <linux/types.h>
 
 struct mem_cgroup;
@@ -80,12 +81,10 @@ struct pins_charge {
 	bool final;
 };
 
-/* pins.wait.max: no limit */
-#define PINS_WAIT_MAX	U64_MAX
-
 /* Records keep a css id in so many bits; no cgroup with a larger id goes online. */
 #define PINS_CGROUP_ID_BITS	24
 
+struct pins_cgroup *get_pins_cgroup_from_current(void);
 struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm);
 struct pins_cgroup *get_pins_cgroup_from_id(u32 id);
 void put_pins_cgroup(struct pins_cgroup *pins);
@@ -114,31 +113,29 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
 
-const char *pins_stat_name(enum pins_stat_item item);
-bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
 void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 			bool timed_out);
 
+const char *pins_stat_name(enum pins_stat_item item);
+
 u32 pins_attribution(void);
 
-/* Who waits asks even without the controller. */
-#ifdef CONFIG_CGROUP_PINS
+#ifdef CONFIG_PINS_STEER
 
-struct pins_cgroup *get_pins_cgroup_from_current(void);
+/* On while some cgroup steers pins out of movable pageblocks. */
+extern struct static_key_false_deferred pins_steer_key;
+
+bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
+
+#endif /* CONFIG_PINS_STEER */
+
+#ifdef CONFIG_CGROUP_PINS_WAIT
+
+/* pins.wait.max: no limit */
+#define PINS_WAIT_MAX	U64_MAX
+
 u64 pins_cgroup_wait_max(u64 inherited);
 
-#else /* !CONFIG_CGROUP_PINS */
-
-static inline struct pins_cgroup *get_pins_cgroup_from_current(void)
-{
-	return NULL;
-}
-
-static inline u64 pins_cgroup_wait_max(u64 inherited)
-{
-	return inherited;
-}
-
-#endif /* CONFIG_CGROUP_PINS */
+#endif /* CONFIG_CGROUP_PINS_WAIT */
 
 #endif /* _LINUX_PINS_CGROUP_H */

@@ -93,11 +93,15 @@ struct pins_cgroup {
 	spinlock_t			peaks_lock;
 	struct list_head		peaks;
 
-	/* What pins.wait.max was set to: microseconds, or see pins-policy.c */
-	unsigned int			wait_max;
-
+#ifdef CONFIG_PINS_STEER
 	/* Whether pins.steer is "block": for this cgroup and all below */
 	bool				steers_blocks;
+#endif
+
+#ifdef CONFIG_CGROUP_PINS_WAIT
+	/* What pins.wait.max was set to: microseconds, or see pins-policy.c */
+	unsigned int			wait_max;
+#endif
 
 	/* pins.stat, this cgroup and descendants; 32-bit machines read it in one piece */
 	struct u64_stats_sync		stat_sync;
@@ -118,14 +122,22 @@ static inline struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
 	return pins == pins->top ? NULL : css_pins(pins->css.parent);
 }
 
+#ifdef CONFIG_PINS_STEER
+
 void pins_policy_init(struct pins_cgroup *pins);
 void pins_policy_free(struct pins_cgroup *pins);
+int pins_steer_show(struct seq_file *sf, void *v);
+ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			 loff_t off);
+
+#endif /* CONFIG_PINS_STEER */
+
+#ifdef CONFIG_CGROUP_PINS_WAIT
 
 int pins_wait_max_show(struct seq_file *sf, void *v);
 ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			    loff_t off);
-int pins_steer_show(struct seq_file *sf, void *v);
-ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
-			 loff_t off);
+
+#endif /* CONFIG_CGROUP_PINS_WAIT */
 
 #endif /* _CGROUP_PINS_INTERNAL_H */

@@ -1,40 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The pins controller: how to pin, not how much. pins.wait.max says how long a request
- * may wait for memory that is being moved, see mm/pins/wait.c; pins.steer says where
- * long-term pins are to lie, see mm/pins/steer.c.
+ * The pins controller: how to pin, not how much. pins.steer says where long-term pins are
+ * to lie, see mm/pins/steer.c; pins.wait.max how long a request may wait for memory that
+ * is being moved, see mm/pins/wait.c.
  *
  * Copyright (C) 2026 the pins authors
  */
 
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
-#include <linux/pins.h>
+#include <linux/pins_wait.h>
 
 #include "pins-internal.h"
-
-/* Values of wait_max */
-#define WAIT_MAX	UINT_MAX
-#define WAIT_INHERIT	(UINT_MAX - 1)
-
-/* On while some cgroup steers pins out of movable pageblocks */
-DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, PINS_KEY_LINGER);
 
 /* Held while a value changes, and the static key with it that says whether any is set */
 static DEFINE_MUTEX(policy_lock);
 
-static bool lets_wait(unsigned int wait_max)
-{
-	return wait_max && wait_max != WAIT_INHERIT;
-}
-
-static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
-{
-	mutex_lock(&policy_lock);
-	pins_wait_update_key(lets_wait(pins->wait_max), lets_wait(wait_max));
-	WRITE_ONCE(pins->wait_max, wait_max);
-	mutex_unlock(&policy_lock);
-}
+/* On while some cgroup steers pins out of movable pageblocks */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, PINS_KEY_LINGER);
 
 static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
 {
@@ -45,19 +28,6 @@ static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
 		static_branch_slow_dec_deferred(&pins_steer_key);
 	WRITE_ONCE(pins->steers_blocks, steers_blocks);
 	mutex_unlock(&policy_lock);
-}
-
-/* A cgroup is made: nothing is set. */
-void pins_policy_init(struct pins_cgroup *pins)
-{
-	pins->wait_max = WAIT_INHERIT;
-}
-
-/* A cgroup is freed. */
-void pins_policy_free(struct pins_cgroup *pins)
-{
-	set_wait_max(pins, WAIT_INHERIT);
-	set_steers_blocks(pins, false);
 }
 
 /**
@@ -80,6 +50,47 @@ bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
 			return false;
 	}
 	return steers;
+}
+
+int pins_steer_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->steers_blocks) ? "block\n" : "zone\n");
+	return 0;
+}
+
+ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			 loff_t off)
+{
+	bool block;
+
+	buf = strstrip(buf);
+	block = !strcmp(buf, "block");
+	if (!block && strcmp(buf, "zone"))
+		return -EINVAL;
+
+	set_steers_blocks(css_pins(of_css(of)), block);
+	return nbytes;
+}
+
+#ifdef CONFIG_CGROUP_PINS_WAIT
+
+/* Values of wait_max */
+#define WAIT_MAX	UINT_MAX
+#define WAIT_INHERIT	(UINT_MAX - 1)
+
+static bool lets_wait(unsigned int wait_max)
+{
+	return wait_max && wait_max != WAIT_INHERIT;
+}
+
+static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
+{
+	mutex_lock(&policy_lock);
+	pins_wait_update_key(lets_wait(pins->wait_max), lets_wait(wait_max));
+	WRITE_ONCE(pins->wait_max, wait_max);
+	mutex_unlock(&policy_lock);
 }
 
 /**
@@ -135,24 +146,21 @@ ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbyte
 	return nbytes;
 }
 
-int pins_steer_show(struct seq_file *sf, void *v)
-{
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
+#endif /* CONFIG_CGROUP_PINS_WAIT */
 
-	seq_puts(sf, READ_ONCE(pins->steers_blocks) ? "block\n" : "zone\n");
-	return 0;
+/* A cgroup is made: nothing is set. */
+void pins_policy_init(struct pins_cgroup *pins)
+{
+#ifdef CONFIG_CGROUP_PINS_WAIT
+	pins->wait_max = WAIT_INHERIT;
+#endif
 }
 
-ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
-			 loff_t off)
+/* A cgroup is freed. */
+void pins_policy_free(struct pins_cgroup *pins)
 {
-	bool block;
-
-	buf = strstrip(buf);
-	block = !strcmp(buf, "block");
-	if (!block && strcmp(buf, "zone"))
-		return -EINVAL;
-
-	set_steers_blocks(css_pins(of_css(of)), block);
-	return nbytes;
+#ifdef CONFIG_CGROUP_PINS_WAIT
+	set_wait_max(pins, WAIT_INHERIT);
+#endif
+	set_steers_blocks(pins, false);
 }

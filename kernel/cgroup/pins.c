@@ -80,7 +80,9 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
 	u64_stats_init(&pins->stat_sync);
+#ifdef CONFIG_PINS_STEER
 	pins_policy_init(pins);
+#endif
 
 	/* Before a task can be in it: from now on pins are recorded. */
 	if (parent_css)
@@ -100,7 +102,9 @@ static void pins_css_free(struct cgroup_subsys_state *css)
 
 	if (css->parent)
 		static_branch_dec(&pins_key);
+#ifdef CONFIG_PINS_STEER
 	pins_policy_free(pins);
+#endif
 	free_percpu(pins->stat_cpu);
 	kfree(pins);
 }
@@ -1038,18 +1042,22 @@ static struct cftype pins_files[] = {
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_stat_show,
 	},
+#ifdef CONFIG_PINS_STEER
 	{
 		.name = "steer",
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_steer_show,
 		.write = pins_steer_write,
 	},
+#endif
+#ifdef CONFIG_CGROUP_PINS_WAIT
 	{
 		.name = "wait.max",
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_wait_max_show,
 		.write = pins_wait_max_write,
 	},
+#endif
 	{ }	/* terminate */
 };
 

@@ -27,6 +27,7 @@
 #include <trace/events/pins.h>
 
 #include "../internal.h"
+#include "blocked.h"
 #include "internal.h"
 
 /* One folio in so many that were in the way of compaction is looked up. */

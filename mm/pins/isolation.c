@@ -40,6 +40,9 @@
 
 #include "../internal.h"
 #include "internal.h"
+#ifdef CONFIG_PINS_BLOCKED
+#include "blocked.h"
+#endif
 
 /**
  * struct pins_isolation - a range of memory that is being emptied
@@ -51,7 +54,7 @@
  * @may_wait: its caller may wait for I/O
  * @gave_up: it no longer waits for pins, so pins do not wait for it either
  * @since: when it has begun to wait, in ns, or 0; when offlining, for @pfn
- * @pfn: the folio that offlining waits for
+ * @pfn: the pinned folio that is in the way
  * @tries: how often nothing was pinned, though it has failed
  *
  * All but @gave_up belongs to the isolator, or does not change.
@@ -284,38 +287,15 @@ static bool isolation_retry(struct pins_isolation *isolation,
 	return !pins_nap(0, NSEC_PER_MSEC, TASK_KILLABLE);
 }
 
-/* Add a range that pins have kept from being emptied, if it adjoins that before. */
-static void isolation_blocked(struct pins_isolation *isolation, unsigned long pfn,
-			      struct pins_blocked *blocked)
-{
-	if (!blocked)
-		return;
-	if (!blocked->end_pfn) {
-		blocked->start_pfn = isolation->start_pfn;
-		blocked->end_pfn = isolation->end_pfn;
-		blocked->pfn = pfn;
-		blocked->offline = isolation->offline;
-	} else if (isolation->start_pfn > blocked->end_pfn ||
-		   isolation->end_pfn < blocked->start_pfn) {
-		return;
-	}
-	blocked->start_pfn = min(blocked->start_pfn, isolation->start_pfn);
-	blocked->end_pfn = max(blocked->end_pfn, isolation->end_pfn);
-	blocked->waited |= isolation->offline || isolation->since;
-}
-
 /**
  * pins_isolation_wait() - wait for pins in a range that could not be emptied
  * @isolation: what pins_isolation_begin() returned
- * @blocked: is told if it is on account of pins that there is nothing more to be
- *	hoped for; may be NULL
  *
  * Context: process context, sleeps up to vm.pins_drain_max_us; no folio locks or
  * migration entries may be held, and nothing that those need who release pins.
  * Return: whether it makes sense to try once more.
  */
-bool pins_isolation_wait(struct pins_isolation *isolation,
-			 struct pins_blocked *blocked)
+bool pins_isolation_wait(struct pins_isolation *isolation)
 {
 	enum pins_obstacle obstacle;
 	unsigned long pfn = 0;
@@ -325,8 +305,6 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 		return false;
 	/* What could not be migrated was put back: requests are to find it, and move it. */
 	lru_add_drain();
-	if (isolation->offline && blocked)
-		blocked->end_pfn = 0;
 	obstacle = isolation_look(isolation, isolation->offline ||
 				  isolation_left(isolation), &pfn);
 	if (obstacle < PINS_SHORT) {
@@ -334,22 +312,41 @@ bool pins_isolation_wait(struct pins_isolation *isolation,
 		return isolation_retry(isolation, obstacle);
 	}
 
-	if (isolation->offline && pfn != isolation->pfn) {
-		isolation->pfn = pfn;
+	if (isolation->offline && pfn != isolation->pfn)
 		isolation->since = 0;
-	}
+	isolation->pfn = pfn;
 	if (obstacle == PINS_SHORT)
 		err = isolation_sleep(isolation, pfn);
 	if (err == -EINTR)
 		return false;
 	/* A pin that does not go keeps I/O from waiting in vain as well. */
 	WRITE_ONCE(isolation->gave_up, err);
-	if (err)
-		isolation_blocked(isolation, pfn, blocked);
-	else if (isolation->offline)
+	if (!err)
 		isolation->pfn = 0;
 	return !err;
 }
+
+#ifdef CONFIG_PINS_BLOCKED
+/* Add the range to those before, if it adjoins them. */
+void __pins_isolation_blocked(struct pins_isolation *isolation,
+			      struct pins_blocked *blocked)
+{
+	if (!isolation || !isolation->gave_up)
+		return;
+	if (!blocked->end_pfn) {
+		blocked->start_pfn = isolation->start_pfn;
+		blocked->end_pfn = isolation->end_pfn;
+		blocked->pfn = isolation->pfn;
+		blocked->offline = isolation->offline;
+	} else if (isolation->start_pfn > blocked->end_pfn ||
+		   isolation->end_pfn < blocked->start_pfn) {
+		return;
+	}
+	blocked->start_pfn = min(blocked->start_pfn, isolation->start_pfn);
+	blocked->end_pfn = max(blocked->end_pfn, isolation->end_pfn);
+	blocked->waited |= isolation->offline || isolation->since;
+}
+#endif
 
 static struct ctl_table pins_isolation_sysctls[] = {
 	{

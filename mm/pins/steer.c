@@ -41,6 +41,7 @@
 #include <linux/swap.h>
 
 #include "../internal.h"
+#include "steer.h"
 #include "internal.h"
 
 /* How often it is tried to move what may not stay, and how long in vain */

@@ -85,7 +85,20 @@ bool pins_moving(void)
 static bool wait_has_to_move(struct folio *folio)
 {
 	return pins_isolation_at(folio_pfn(folio), folio_nr_pages(folio)) &&
-	       !pins_folio_recorded(folio);
+	       !is_zero_folio(folio) && !pins_folio_recorded(folio);
+}
+
+/* The folio of entry @i of a request if so, and the entry before is of another */
+static struct folio *wait_folio(struct page **pages, unsigned long i)
+{
+	struct folio *folio = page_folio(pages[i]);
+
+	/* Others shall get the CPU now and then. */
+	if (!(i % 1024))
+		cond_resched();
+	if (i && page_folio(pages[i - 1]) == folio)
+		return NULL;
+	return wait_has_to_move(folio) ? folio : NULL;
 }
 
 /*
@@ -95,13 +108,15 @@ static bool wait_has_to_move(struct folio *folio)
  */
 static u64 wait_left(void)
 {
-	u64 max;
+	u64 max = READ_ONCE(pins_wait_max_us);
 
+#ifdef CONFIG_CGROUP_PINS_WAIT
 	rcu_read_lock();
-	max = pins_cgroup_wait_max(READ_ONCE(pins_wait_max_us));
+	max = pins_cgroup_wait_max(max);
 	rcu_read_unlock();
 	if (max == PINS_WAIT_MAX)
 		return U64_MAX;
+#endif
 	max *= NSEC_PER_USEC;
 	if (current->nvcsw != current->pins_lost_nvcsw &&
 	    ktime_get_ns() - current->pins_lost_at >= PINS_REST * max)
@@ -112,7 +127,7 @@ static u64 wait_left(void)
 bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wanted,
 		      unsigned int flags)
 {
-	struct pins_iter it = { .pages = pages, .nr = nr };
+	unsigned long i;
 
 	if ((flags & (FOLL_PIN | FOLL_NOFAULT)) != FOLL_PIN)
 		return false;
@@ -121,14 +136,9 @@ bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wante
 	/* The rest may have to wait, and does not do so with pins. */
 	if (nr && nr < wanted)
 		return true;
-	while (it.pos < it.nr) {
-		struct pins_run run = pins_iter_run(&it);
-
-		it.pos += run.n;
-		pins_iter_resched(&it, &run);
-		if (pins_run_pinned(&run) && wait_has_to_move(run.folio))
+	for (i = 0; i < nr; i++)
+		if (wait_folio(pages, i))
 			return true;
-	}
 	return false;
 }
 
@@ -147,29 +157,33 @@ static void wait_account(struct pins_wait *wait)
 /* For the tracepoints: 0 is the root cgroup, or that there is no controller */
 static u64 wait_cgroup(void)
 {
-	struct pins_cgroup *pins = get_pins_cgroup_from_current();
 	u64 ino = 0;
+#ifdef CONFIG_CGROUP_PINS_WAIT
+	struct pins_cgroup *pins = get_pins_cgroup_from_current();
 
 	if (pins) {
 		ino = pins_cgroup_ino(pins_cgroup_id(pins));
 		put_pins_cgroup(pins);
 	}
+#endif
 	return ino;
 }
 
 /* The request goes on, or has failed. */
 static void wait_end(struct pins_wait *wait)
 {
+#ifdef CONFIG_CGROUP_PINS_WAIT
 	struct pins_cgroup *pins = get_pins_cgroup_from_current();
 
-	trace_pins_wait_end(wait_cgroup(), wait->pfn, wait->lost);
-	if (wait->timed_out)
-		trace_pins_wait_timeout(wait_cgroup(), wait->pfn, wait->lost);
 	if (pins) {
 		pins_cgroup_waited(pins, wait->slept && !wait->counted,
 				   div_u64(wait->lost, NSEC_PER_USEC), wait->timed_out);
 		put_pins_cgroup(pins);
 	}
+#endif
+	trace_pins_wait_end(wait_cgroup(), wait->pfn, wait->lost);
+	if (wait->timed_out)
+		trace_pins_wait_timeout(wait_cgroup(), wait->pfn, wait->lost);
 	/* The same request may come by again. */
 	wait->counted |= wait->slept;
 	wait->timed_out = false;
@@ -193,22 +207,19 @@ static struct folio *wait_target(struct folio *folio, unsigned long unused)
  * Isolate what is in the way of a request, as much as it has time to move. It still
  * has its pins, so that whether others have is not known yet.
  */
-static bool wait_collect(struct pins_wait *wait, struct page **pages, long nr, u64 left,
-			 struct list_head *folios)
+static bool wait_collect(struct pins_wait *wait, struct page **pages, unsigned long nr,
+			 u64 left, struct list_head *folios)
 {
-	struct pins_iter it = { .pages = pages, .nr = nr };
-	unsigned long nr_pages = 0;
+	unsigned long nr_pages = 0, i;
 	bool found = false;
 
-	while (it.pos < it.nr) {
-		struct pins_run run = pins_iter_run(&it);
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = wait_folio(pages, i);
 
-		it.pos += run.n;
-		pins_iter_resched(&it, &run);
-		if (!pins_run_pinned(&run) || likely(!wait_has_to_move(run.folio)))
+		if (likely(!folio))
 			continue;
 		if (!found) {
-			wait->pfn = folio_pfn(run.folio);
+			wait->pfn = folio_pfn(folio);
 			wait->timed_out = !left;
 			found = true;
 			/* What was just faulted in cannot be isolated before. */
@@ -217,9 +228,8 @@ static bool wait_collect(struct pins_wait *wait, struct page **pages, long nr, u
 		if (nr_pages * PINS_MOVE_NS >= left)
 			break;
 		/* Huge pages come from pools: their isolator knows what to do. */
-		if (!folio_test_hugetlb(run.folio) &&
-		    isolate_folio_to_list(run.folio, folios))
-			nr_pages += run_nr_pages(&run);
+		if (!folio_test_hugetlb(folio) && isolate_folio_to_list(folio, folios))
+			nr_pages += folio_nr_pages(folio);
 	}
 	return found;
 }
@@ -273,7 +283,6 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 			 struct page **pages, long nr, int *locked, unsigned int state)
 {
 	u64 left = wait_left(), begin = ktime_get_ns(), took;
-	struct pins_iter it = { .pages = pages, .nr = nr };
 	unsigned long pflags;
 	LIST_HEAD(folios);
 	bool moved;
@@ -293,7 +302,7 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 		trace_pins_wait_begin(wait_cgroup(), wait->pfn, left);
 	}
 	psi_memstall_enter(&pflags);
-	pins_give_back(&it);
+	pins_give_back_pages(pages, nr);
 	if (*locked) {
 		mmap_read_unlock(mm);
 		*locked = 0;

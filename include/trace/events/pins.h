@@ -73,6 +73,7 @@ TRACE_EVENT(pins_refuse,
 		  __entry->bytes)
 );
 
+#ifdef CONFIG_PINS_BLOCKED
 /*
  * Memory that had to move could not, on account of so many pages that this cgroup
  * has pinned, and more that it has pinned besides others. For pins that are not
@@ -107,6 +108,7 @@ TRACE_EVENT(pins_blocked,
 		  __entry->cgroup, __entry->start_pfn, __entry->end_pfn,
 		  __entry->nr_pages, __entry->nr_shared, __entry->offline)
 );
+#endif /* CONFIG_PINS_BLOCKED */
 
 #endif /* _TRACE_PINS_H */
 

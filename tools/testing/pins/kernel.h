@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #define CONFIG_CGROUP_PINS 1
+#define CONFIG_PINS_STEER 1
 #define CONFIG_SPARSEMEM_VMEMMAP 1
 #define CONFIG_DEBUG_FS 1
 #define CONFIG_64BIT 1

@@ -7,7 +7,9 @@
 #include "../../../mm/pins/map.c"
 #include "../../../mm/pins/pageblock.c"
 #include "../../../kernel/cgroup/pins.c"
+#ifdef CONFIG_PINS_STEER
 #include "../../../kernel/cgroup/pins-policy.c"
+#endif
 #include "world.h"
 
 static struct pins_leaf *leaf_of(struct folio *folio, unsigned int *slot)

@@ -11,7 +11,7 @@
 #include <linux/page_counter.h>
 #include <linux/pins.h>
 #include <linux/pins_cgroup.h>
-#include "../../../mm/pins.h"
+#include "../../../mm/pins/charge.h"
 #include <linux/xarray.h>
 
 #define NR_CSS		160

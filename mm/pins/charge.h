@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What GUP, the page allocator, compaction and memory hotplug call. Each inline is a
- * static branch and, at most, one test. Nothing else runs until a cgroup uses the pins
- * controller, but for what has to move: while memory is being emptied, and long-term
- * pins of such memory. What is declared here without being built is not called.
+ * The pins controller: what GUP and the page allocator call. Each inline is a static
+ * branch and, at most, one test. Nothing else runs until a cgroup uses the controller.
+ * What is declared here without being built is not called.
  *
  * Copyright (C) 2026 the pins authors
  */
-#ifndef _MM_PINS_H
-#define _MM_PINS_H
+#ifndef _MM_PINS_CHARGE_H
+#define _MM_PINS_CHARGE_H
 
 #include <linux/atomic.h>
 #include <linux/mm_types.h>
 #include <linux/page-flags.h>
 #include <linux/pins.h>
-
-struct pins_isolation;
 
 /*
  * Whether the pin map may hold a record of the folios of a bucket, so that an unpin can
@@ -60,6 +57,7 @@ void __pins_unpinned(struct folio *folio);
 void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn);
 void __pins_added(struct folio *folio, unsigned int n);
 bool pins_map_recorded(struct folio *folio);
+void __pins_block_changed(struct page *page);
 
 /* Are the pins of a request charged? */
 static __always_inline bool pins_charges(unsigned int gup_flags)
@@ -230,102 +228,6 @@ static inline bool pins_folio_recorded(struct folio *folio)
 	       pins_map_recorded(folio);
 }
 
-/* Where long-term pins lie: steer.c */
-
-/**
- * struct pins_steer - a long-term request, while its pages move to a better place
- * @mm: the address space that the pages belong to, NULL if they have none
- * @tried: whether they were to leave movable pageblocks, which is tried once
- * @moved: some were moved in this round
- * @napped: it has waited for somebody who holds a page
- * @blocked: the first page of a folio that could not be, 0 if there was none
- * @left: how many pages could not be
- * @rounds: how often it was tried again
- * @until: when it gives up unless some are moved, 0 if nothing was in its way yet
- * @waited: how long it has waited for pins, in ns
- */
-struct pins_steer {
-	struct mm_struct *mm;
-	bool tried;
-	bool moved;
-	bool napped;
-	unsigned long blocked;
-	unsigned long left;
-	unsigned int rounds;
-	ktime_t until;
-	u64 waited;
-};
-
-#define PINS_CAN_STEER	(IS_ENABLED(CONFIG_CGROUP_PINS) && IS_ENABLED(CONFIG_MIGRATION))
-
-bool __pins_in_movable_block(struct page **pages, unsigned long nr);
-void __pins_steered(struct pins_steer *steer, unsigned int moved,
-		    struct list_head *left);
-bool __pins_steer(struct pins_steer *steer, struct page **pages,
-		  struct folio **folios, unsigned long nr, long *ret);
-
-/**
- * pins_in_movable_block() - should what the fast path has pinned be moved first?
- * @pages: the pages that were pinned
- * @nr: how many
- * @longterm: whether the pins are FOLL_LONGTERM
- *
- * Context: process context.
- * Return: whether it has to be given back and start over in the slow path, where
- * pins_steer() moves it.
- */
-static __always_inline bool pins_in_movable_block(struct page **pages, unsigned long nr,
-						  bool longterm)
-{
-	return PINS_CAN_STEER && static_branch_unlikely(&pins_steer_key.key) &&
-	       longterm && __pins_in_movable_block(pages, nr);
-}
-
-/**
- * pins_steered() - GUP has moved folios of a request, or not
- * @steer: the request
- * @moved: how many pages were moved
- * @left: folios that could not be
- *
- * Context: process context.
- */
-static inline void pins_steered(struct pins_steer *steer, unsigned int moved,
-				struct list_head *left)
-{
-	if (PINS_CAN_STEER)
-		__pins_steered(steer, moved, left);
-}
-
-/**
- * pins_steer() - move the pages of a long-term request, or see what has come of it
- * @steer: the request
- * @pages: what was pinned, or
- * @folios: the same
- * @nr: how many
- * @ret: 0 if they were allowed to stay, and are still pinned. Else none is: -EAGAIN
- *	when they have been moved, or will be with more patience, or an error. That
- *	is what it is replaced by in the end, -ENOMEM when it took too long.
- *
- * Context: process context, sleeps; the caller may hold mmap_lock.
- * Return: whether to pin them again. Then none is pinned.
- */
-static __always_inline bool pins_steer(struct pins_steer *steer, struct page **pages,
-				       struct folio **folios, unsigned long nr,
-				       long *ret)
-{
-	if (!PINS_CAN_STEER)
-		return *ret == -EAGAIN;
-	if (likely(!*ret) && !static_branch_unlikely(&pins_steer_key.key))
-		return false;
-	return __pins_steer(steer, pages, folios, nr, ret);
-}
-
-/* What keeps memory from moving: blocked.c */
-
-void __pins_block_changed(struct page *page);
-void __pins_blocked_compact(struct folio *folio);
-void __pins_blocked_compact_list(struct list_head *folios);
-
 /**
  * pins_block_changed() - a pageblock has got another type
  * @page: any of its pages
@@ -338,101 +240,4 @@ static inline void pins_block_changed(struct page *page)
 		__pins_block_changed(page);
 }
 
-/**
- * pins_blocked_compact() - compaction has found a folio that it cannot move
- * @folio: the folio; the caller has a reference
- *
- * Context: any but NMI.
- */
-static __always_inline void pins_blocked_compact(struct folio *folio)
-{
-	if (pins_enabled())
-		__pins_blocked_compact(folio);
-}
-
-/**
- * pins_blocked_compact_list() - the same for folios that compaction has isolated
- * @folios: the folios
- *
- * Context: any but NMI.
- */
-static __always_inline void pins_blocked_compact_list(struct list_head *folios)
-{
-	if (pins_enabled())
-		__pins_blocked_compact_list(folios);
-}
-
-/* Requests and memory that is being emptied: isolation.c, wait.c */
-
-/**
- * struct pins_wait - what a pin request loses to memory that has to move
- * @since: when it was held up, or @lost was brought up to date; in ns, 0 if it is not
- * @lost: for how long so far, in ns
- * @pfn: the folio that is in its way
- * @slept: it has not only moved folios
- * @counted: which the statistics know
- * @timed_out: it has lost as much as it may
- * @pass: it cannot do more, and may not sleep
- */
-struct pins_wait {
-	u64 since;
-	u64 lost;
-	unsigned long pfn;
-	bool slept;
-	bool counted;
-	bool timed_out;
-	bool pass;
-};
-
-bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wanted,
-		      unsigned int flags);
-bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages,
-	       long *nr, int *locked, unsigned int flags);
-
-/**
- * pins_must_wait() - may a request that the fast path has pinned have to wait?
- * @pages: the pages that were pinned
- * @nr: how many
- * @wanted: how many are to be
- * @flags: FOLL_ flags
- *
- * Context: process context.
- * Return: whether it has to be given back and start over in the slow path, where
- * pins_wait() waits.
- */
-static __always_inline bool pins_must_wait(struct page **pages, unsigned long nr,
-					   unsigned long wanted, unsigned int flags)
-{
-	return pins_may_wait() && __pins_must_wait(pages, nr, wanted, flags);
-}
-
-#ifdef CONFIG_PINS_WAIT
-
-struct pins_isolation *pins_isolation_begin(unsigned long start_pfn,
-					    unsigned long end_pfn, gfp_t gfp_mask,
-					    bool offline);
-bool pins_isolation_wait(struct pins_isolation *isolation,
-			 struct pins_blocked *blocked);
-void pins_isolation_end(struct pins_isolation *isolation);
-
-#else /* !CONFIG_PINS_WAIT */
-
-static inline struct pins_isolation *
-pins_isolation_begin(unsigned long start_pfn, unsigned long end_pfn, gfp_t gfp_mask,
-		     bool offline)
-{
-	return NULL;
-}
-
-static inline bool pins_isolation_wait(struct pins_isolation *isolation,
-				       struct pins_blocked *blocked)
-{
-	return false;
-}
-
-static inline void pins_isolation_end(struct pins_isolation *isolation)
-{
-}
-
-#endif /* CONFIG_PINS_WAIT */
-#endif /* _MM_PINS_H */
+#endif /* _MM_PINS_CHARGE_H */
