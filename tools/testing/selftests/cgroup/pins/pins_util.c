@@ -65,6 +65,15 @@ char *cg_make(const char *name)
 	return cg;
 }
 
+/* pins.steer and pins.wait.max are not in every kernel. */
+bool cg_has(const char *cg, const char *file)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", cg, file);
+	return !access(path, F_OK);
+}
+
 void enter(const char *cg)
 {
 	check_eq(cg_enter_current(cg), 0);

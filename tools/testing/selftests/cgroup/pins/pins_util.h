@@ -154,6 +154,7 @@ int iommufd_attach(struct pin *p);
 /* cgroups */
 
 char *cg_make(const char *name);
+bool cg_has(const char *cg, const char *file);
 void enter(const char *cg);
 char *enter_new(const char *name);
 void enter_root(void);
