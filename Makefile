@@ -28,7 +28,7 @@ help:
 	@echo '  make debug     build/debug/bzImage: with all that finds mistakes'
 	@echo '  make deb       the kernel as Debian packages: build/deb/'
 	@echo '  make packages  systemd, crun, libcgroup for Debian 13, with pins'
-	@echo '  make series    the patches as mails, for git am: build/series-6.12/'
+	@echo '  make series    the patches as mails, five series: build/series-6.12/'
 	@echo '  make clean     remove build/'
 	@echo
 	@echo 'LINUX=7.3 takes Linux 7.3 instead of 6.12, and build/7.3 instead of build.'
