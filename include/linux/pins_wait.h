@@ -13,9 +13,8 @@
 #include <linux/sched.h>
 
 /*
- * To switch a static key patches kernel text and interrupts all CPUs. Whoever a
- * cgroup is delegated to can write its files, so a key stays on for a while after
- * its last user is gone.
+ * To switch a static key patches kernel text and interrupts all CPUs. So that it
+ * is not done again and again, a key stays on for a while after its last user is gone.
  */
 #define PINS_KEY_LINGER	(10 * HZ)
 

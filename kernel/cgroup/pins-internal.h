@@ -124,7 +124,6 @@ static inline struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
 
 #ifdef CONFIG_PINS_STEER
 
-void pins_policy_init(struct pins_cgroup *pins);
 void pins_policy_free(struct pins_cgroup *pins);
 int pins_steer_show(struct seq_file *sf, void *v);
 ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
@@ -134,6 +133,7 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 
+void pins_policy_init(struct pins_cgroup *pins);
 int pins_wait_max_show(struct seq_file *sf, void *v);
 ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			    loff_t off);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The pins controller: how to pin, not how much. pins.steer says where long-term pins are
- * to lie, see mm/pins/steer.c; pins.wait.max how long a request may wait for memory that
- * is being moved, see mm/pins/wait.c.
+ * to lie, see mm/pins/steer.c.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -76,7 +75,10 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 
-/* Values of wait_max */
+/*
+ * pins.wait.max says how long a request may wait for memory that is being moved, see
+ * mm/pins/wait.c. Values of wait_max:
+ */
 #define WAIT_MAX	UINT_MAX
 #define WAIT_INHERIT	(UINT_MAX - 1)
 
@@ -146,15 +148,13 @@ ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbyte
 	return nbytes;
 }
 
-#endif /* CONFIG_CGROUP_PINS_WAIT */
-
 /* A cgroup is made: nothing is set. */
 void pins_policy_init(struct pins_cgroup *pins)
 {
-#ifdef CONFIG_CGROUP_PINS_WAIT
 	pins->wait_max = WAIT_INHERIT;
-#endif
 }
+
+#endif /* CONFIG_CGROUP_PINS_WAIT */
 
 /* A cgroup is freed. */
 void pins_policy_free(struct pins_cgroup *pins)

@@ -80,7 +80,7 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 	spin_lock_init(&pins->peaks_lock);
 	INIT_LIST_HEAD(&pins->peaks);
 	u64_stats_init(&pins->stat_sync);
-#ifdef CONFIG_PINS_STEER
+#ifdef CONFIG_CGROUP_PINS_WAIT
 	pins_policy_init(pins);
 #endif
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Shared by the files of mm/pins/: looking at folios, and moving them. What they share
- * about charging is in map.h.
+ * Shared by the files of mm/pins/: looking at folios, and moving them.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -88,7 +87,7 @@ enum pins_obstacle {
 	PINS_READY,	/* it can be moved */
 	PINS_BUSY,	/* somebody is moving it, or refers to it for another reason */
 	PINS_SHORT,	/* pinned */
-	PINS_LONG,	/* pinned, and a cgroup is charged for it */
+	PINS_LONG,	/* pinned, and known to be so for the long term */
 };
 
 /* How many folios to look at when it is to cost next to nothing */

@@ -15,8 +15,8 @@
  *
  * - no longer than vm.pins_drain_max_us in all. Offlining, which goes on until it
  *   succeeds or a signal comes, waits as long for each pin;
- * - not for pins that a cgroup is charged for: these do not go away by themselves.
- *   Without the controller, nobody knows which they are;
+ * - not for pins that are known to be for the long term: these do not go away by
+ *   themselves;
  * - not if its caller must not do I/O: the I/O might wait for the caller;
  * - not if somebody has just waited in vain in this zone, for a pin that is still
  *   there. Whoever cannot have one place tries the next, where there are pins that

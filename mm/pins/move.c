@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Looking at folios, and moving them, for those who wait and those who steer.
+ * Looking at folios, and moving them.
  *
  * Copyright (C) 2026 the pins authors
  */

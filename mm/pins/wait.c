@@ -6,13 +6,12 @@
  * and gets the page that took its place: that takes microseconds, and saves the
  * isolator the work. If others have pinned it, the request gives back what it has
  * pinned, drops mmap_lock, sleeps until they have not, and starts over. All that
- * together takes no longer than vm.pins_wait_max_us, or what pins.wait.max of the
- * task's cgroup says instead. It is the task that it is counted for, because direct
- * I/O calls GUP again and again in one system call, and CMA tries one place after the
- * other. Then the folio is pinned where it is.
+ * together takes no longer than vm.pins_wait_max_us, see wait_left(). It is the task
+ * that it is counted for, because direct I/O calls GUP again and again in one system
+ * call, and CMA tries one place after the other. Then the folio is pinned where it is.
  *
- * Folios that a cgroup is charged for are not waited for: the isolator does not get
- * them.
+ * Folios that are known to be pinned for the long term are not waited for: the isolator
+ * does not get them.
  *
  * Who holds what while waiting, and what breaks the cycles
  * --------------------------------------------------------
@@ -23,8 +22,8 @@
  * block device (passthrough I/O), a mutex of iommufd or a driver; and pins of earlier
  * requests, in bios submitted or not. So two tasks may wait for each other's pins.
  * The isolator waits for the same ones, gives up after vm.pins_drain_max_us, and
- * then lets everybody pass: no cycle lives longer, even where pins.wait.max is
- * "max". Plugged bios are no problem, sleeping submits them.
+ * then lets everybody pass: no cycle lives longer, however long a task may wait.
+ * Plugged bios are no problem, sleeping submits them.
  *
  * These do not sleep:
  *
@@ -56,10 +55,10 @@
 #include "../internal.h"
 #include "internal.h"
 
-/* On while vm.pins_wait_max_us is not 0, or the pins.wait.max of some cgroup */
+/* On while some task may wait */
 DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, PINS_KEY_LINGER);
 
-/* For tasks of which no cgroup says otherwise */
+/* For tasks that nothing else is said about */
 static unsigned int pins_wait_max_us = 1000;
 
 /* About what it takes to move a page and pin it anew, in ns */
@@ -154,20 +153,25 @@ static void wait_account(struct pins_wait *wait)
 	current->pins_lost_nvcsw = current->nvcsw;
 }
 
-/* For the tracepoints: 0 is the root cgroup, or that there is no controller */
+/* For the tracepoints */
+#ifdef CONFIG_CGROUP_PINS_WAIT
 static u64 wait_cgroup(void)
 {
-	u64 ino = 0;
-#ifdef CONFIG_CGROUP_PINS_WAIT
 	struct pins_cgroup *pins = get_pins_cgroup_from_current();
+	u64 ino = 0;
 
 	if (pins) {
 		ino = pins_cgroup_ino(pins_cgroup_id(pins));
 		put_pins_cgroup(pins);
 	}
-#endif
 	return ino;
 }
+#else
+static u64 wait_cgroup(void)
+{
+	return 0;
+}
+#endif
 
 /* The request goes on, or has failed. */
 static void wait_end(struct pins_wait *wait)
@@ -372,7 +376,7 @@ static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
 	return err;
 }
 
-/* As that of pins.wait.max */
+/* Larger ones are kept for other meanings. */
 static unsigned int pins_wait_max_us_max = UINT_MAX - 2;
 
 static struct ctl_table pins_wait_sysctls[] = {

@@ -11,8 +11,8 @@
 
 /*
  * A request found a folio of it being moved, and waits, so many ns at most; or it
- * has waited; or that was all that it may wait. For the root cgroup, and
- * without the controller, cgroup is 0.
+ * has waited; or that was all that it may wait. If it is in no cgroup but the root, or
+ * nobody knows, cgroup is 0.
  */
 DECLARE_EVENT_CLASS(pins_wait,
 
