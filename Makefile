@@ -16,6 +16,7 @@ help:
 	@echo '  make system    Debian 13 with our systemd and kernel packages, in QEMU'
 	@echo '  make test      run all tests in the VM'
 	@echo '  make test-latest our tests on Linux 7.3'
+	@echo '  make test-wait waiting on a kernel without the controller'
 	@echo '  make test-system systemd and containers, on Debian 13 in the VM'
 	@echo '  make test-full with those that take hours, other people'"'"'s and on arm64'
 	@echo '  make fuzz      look for mistakes in the accounting, until one is found'
@@ -70,7 +71,10 @@ system:
 
 # The newest kernel that there is a series for
 test-latest: deps
-	@LINUX=7.3 vm/test pins
+	@KSRC= LINUX=7.3 vm/test pins
+
+test-wait: deps
+	@vm/test wait
 
 test-system:
 	@scripts/deps system
@@ -101,5 +105,5 @@ clean:
 	rm -rf build 2>/dev/null || sudo rm -rf build
 
 .PHONY: help deps tree kernel baseline debug longterm deb packages run shell system \
-	test test-latest test-system test-full fuzz check series bench clean
+	test test-latest test-wait test-system test-full fuzz check series bench clean
 .NOTPARALLEL:

@@ -120,14 +120,10 @@ const char *pins_stat_name(enum pins_stat_item item);
 
 u32 pins_attribution(void);
 
-#ifdef CONFIG_PINS_STEER
-
 /* On while some cgroup steers pins out of movable pageblocks. */
 extern struct static_key_false_deferred pins_steer_key;
 
 bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
-
-#endif /* CONFIG_PINS_STEER */
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

@@ -23,7 +23,7 @@
  *   do not go either: that is to take a quarter longer at most.
  *
  * An isolator that waits holds no folio lock and has no migration entry in any page
- * table. It may hold cma_mutex; or mem_hotplug_lock for writing and cpu_hotplug_lock
+ * table. It may hold the mutex of CMA; or mem_hotplug_lock for writing and cpu_hotplug_lock
  * for reading. A pin that goes only when somebody else gets one of these is waited for in
  * vain, but not for long.
  *

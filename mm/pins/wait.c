@@ -49,11 +49,11 @@
 #include <linux/swap.h>
 #include <linux/sysctl.h>
 
-#define CREATE_TRACE_POINTS
-#include <trace/events/pins_wait.h>
-
 #include "../internal.h"
 #include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/pins_wait.h>
 
 /* On while some task may wait */
 DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, PINS_KEY_LINGER);

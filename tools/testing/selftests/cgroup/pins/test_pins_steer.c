@@ -359,7 +359,8 @@ static void block_on_its_node(void)
 		check_eq(node_of((char *)page_nr(i)), 1);
 	pin_scattered(SOURCE_URING);
 	check_eq(pins_stat(cg, "movable_block"), 0);
-	check(pins_stat(cg, "steered_block") > 0);
+	/* An earlier test may have left a block in ZONE_MOVABLE. */
+	check(pins_stat(cg, "steered_block") + pins_stat(cg, "steered_zone") > 0);
 	for (i = 0; i < SCATTERED; i++)
 		check_eq(node_of((char *)page_nr(i)), 1);
 	unpin_scattered();
