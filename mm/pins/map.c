@@ -817,29 +817,24 @@ void pins_map_done(struct pins_owner *owner)
  */
 void pins_map_more(struct folio *folio, u32 id, unsigned int n)
 {
-	struct pins_run run = { .folio = folio, .n = n, .large = folio_has_pincount(folio) };
+	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
 	struct pins_place place = pins_place(&run);
-	struct pins_owner owner = { .id = id };
-	struct pins_batch batch = {};
 	struct pins_leaf *leaf;
 	unsigned long flags;
-	u64 *slot;
+	u64 *rec;
 
 	rcu_read_lock();
 	leaf = xa_load(place.map, place.index);
 	if (leaf) {
 		raw_spin_lock_irqsave(&leaf->lock, flags);
-		slot = &leaf->slot[place.slot];
-		if (slot_find(slot, id)) {
-			slot_add(leaf, slot, &run, &owner, &batch);
-			rec_count(*slot_find(slot, id), PINS_PINS, n);
+		rec = slot_find(&leaf->slot[place.slot], id);
+		if (rec) {
+			*rec += FIELD_PREP(REC_COUNT, n);
+			rec_count(*rec, PINS_PINS, n);
 		}
-		batch_uncharge(&batch);
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
-	batch_unlocked(&batch);
 	rcu_read_unlock();
-	pins_batch_flush(&batch);
 }
 
 /**
@@ -956,7 +951,7 @@ static __always_inline unsigned int leaf_unpin_small(struct pins_leaf *leaf,
 			break;
 		slot = &leaf->slot[place.slot];
 		if (unlikely((*slot & ~(REC_COUNT | REC_DOUBT)) != batch->key) ||
-		    unlikely(run_nr_pages(&runs[nr]) > 1))
+		    unlikely(run_is_large(&runs[nr])))
 			break;
 		run_drop(&runs[nr]);
 		if (unlikely((unsigned int)folio_ref_count(folio) >=

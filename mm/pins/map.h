@@ -58,11 +58,16 @@ struct pins_run {
 	u8 slot;
 };
 
+/* Has its folio more than one page, whether or not its pins are counted? */
+static __always_inline bool run_is_large(const struct pins_run *run)
+{
+	return run->large ||
+	       (!IS_ENABLED(CONFIG_64BIT) && folio_test_large(run->folio));
+}
+
 static __always_inline unsigned long run_nr_pages(const struct pins_run *run)
 {
-	if (IS_ENABLED(CONFIG_64BIT) && !run->large)
-		return 1;
-	return folio_nr_pages(run->folio);
+	return run_is_large(run) ? folio_nr_pages(run->folio) : 1;
 }
 
 /**
