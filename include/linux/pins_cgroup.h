@@ -50,6 +50,11 @@ enum pins_stat_item {
 	PINS_BLOCKED_OFFLINE,
 	PINS_BLOCKED_COMPACT,
 
+	/* Pages whose pins were taken back, and that were pinned again. */
+	PINS_REVOKED,
+	PINS_REPINNED,
+	PINS_REPIN_USEC,
+
 	NR_PINS_STATS,
 };
 
@@ -87,6 +92,7 @@ struct pins_charge {
 struct pins_cgroup *get_pins_cgroup_from_current(void);
 struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm);
 struct pins_cgroup *get_pins_cgroup_from_id(u32 id);
+void get_pins_cgroup(struct pins_cgroup *pins);
 void put_pins_cgroup(struct pins_cgroup *pins);
 
 u32 pins_cgroup_id(struct pins_cgroup *pins);

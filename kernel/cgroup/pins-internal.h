@@ -29,6 +29,7 @@ enum pins_event {
 	PINS_EVENT_MAX,		/* its limit has refused a request */
 	PINS_EVENT_BLOCKED,	/* its pins have kept memory from being emptied */
 	PINS_EVENT_REFUSED,	/* a request of its own was refused */
+	PINS_EVENT_REVOKED,	/* pins of it were taken back */
 	NR_PINS_EVENTS,
 };
 
@@ -98,6 +99,14 @@ struct pins_cgroup {
 	bool				steers_blocks;
 #endif
 
+#ifdef CONFIG_PINS_REVOKE
+	/* Whether pins.revoke is "idle": for this cgroup and all below */
+	bool				revokes_idle;
+
+	/* Pages of this very cgroup that could be pinned again, if they were taken back */
+	atomic_long_t			repinnable;
+#endif
+
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	/* What pins.wait.max was set to: microseconds, or see pins-policy.c */
 	unsigned int			wait_max;
@@ -130,6 +139,14 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			 loff_t off);
 
 #endif /* CONFIG_PINS_STEER */
+
+#ifdef CONFIG_PINS_REVOKE
+
+int pins_revoke_show(struct seq_file *sf, void *v);
+ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			  loff_t off);
+
+#endif /* CONFIG_PINS_REVOKE */
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

@@ -8,6 +8,7 @@
 
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
+#include <linux/pins_revoke.h>
 #include <linux/pins_wait.h>
 
 #include "pins-internal.h"
@@ -72,6 +73,82 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 	set_steers_blocks(css_pins(of_css(of)), block);
 	return nbytes;
 }
+
+#ifdef CONFIG_PINS_REVOKE
+
+/* On while some cgroup lets its pins be taken back */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_revoke_key, PINS_KEY_LINGER);
+
+static void set_revokes_idle(struct pins_cgroup *pins, bool revokes_idle)
+{
+	mutex_lock(&policy_lock);
+	if (revokes_idle && !pins->revokes_idle)
+		static_branch_deferred_inc(&pins_revoke_key);
+	if (!revokes_idle && pins->revokes_idle)
+		static_branch_slow_dec_deferred(&pins_revoke_key);
+	WRITE_ONCE(pins->revokes_idle, revokes_idle);
+	mutex_unlock(&policy_lock);
+}
+
+/**
+ * pins_cgroup_revocable() - may pins be taken back?
+ * @pins: the cgroup that is charged for them
+ * @ancestor: only if it is this one or below, or NULL
+ *
+ * Context: any but NMI; the caller keeps both.
+ * Return: whether the cgroup, or an ancestor, says so.
+ */
+bool pins_cgroup_revocable(struct pins_cgroup *pins, struct pins_cgroup *ancestor)
+{
+	if (ancestor && !cgroup_is_descendant(pins->css.cgroup, ancestor->css.cgroup))
+		return false;
+	for (; pins; pins = limited_parent(pins))
+		if (READ_ONCE(pins->revokes_idle))
+			return true;
+	return false;
+}
+
+/**
+ * pins_id_revocable() - may pins be taken back?
+ * @id: number of the cgroup, as from pins_current_id()
+ *
+ * Context: any but NMI.
+ */
+bool pins_id_revocable(u32 id)
+{
+	struct pins_cgroup *pins;
+	bool ret;
+
+	rcu_read_lock();
+	pins = pins_cgroup_from_id(id);
+	ret = pins && pins->css.parent && pins_cgroup_revocable(pins, NULL);
+	rcu_read_unlock();
+	return ret;
+}
+
+int pins_revoke_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->revokes_idle) ? "idle\n" : "never\n");
+	return 0;
+}
+
+ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			  loff_t off)
+{
+	bool idle;
+
+	buf = strstrip(buf);
+	idle = !strcmp(buf, "idle");
+	if (!idle && strcmp(buf, "never"))
+		return -EINVAL;
+
+	set_revokes_idle(css_pins(of_css(of)), idle);
+	return nbytes;
+}
+
+#endif /* CONFIG_PINS_REVOKE */
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 
@@ -161,6 +238,9 @@ void pins_policy_free(struct pins_cgroup *pins)
 {
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	set_wait_max(pins, WAIT_INHERIT);
+#endif
+#ifdef CONFIG_PINS_REVOKE
+	set_revokes_idle(pins, false);
 #endif
 	set_steers_blocks(pins, false);
 }

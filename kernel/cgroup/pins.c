@@ -45,6 +45,7 @@
 #include <linux/limits.h>
 #include <linux/memcontrol.h>
 #include <linux/pins.h>
+#include <linux/pins_revoke.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
 #include <linux/sizes.h>
@@ -178,6 +179,17 @@ struct pins_cgroup *get_pins_cgroup_from_id(u32 id)
 		css_get(&pins->css);
 	rcu_read_unlock();
 	return pins;
+}
+
+/**
+ * get_pins_cgroup() - keep a cgroup once more
+ * @pins: the cgroup, which the caller keeps already
+ *
+ * Context: any.
+ */
+void get_pins_cgroup(struct pins_cgroup *pins)
+{
+	css_get(&pins->css);
 }
 
 /**
@@ -721,6 +733,92 @@ void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
 		pins_cgroup_count(pins, PINS_WAIT_TIMEOUT, 1);
 }
 
+#ifdef CONFIG_PINS_REVOKE
+
+/**
+ * pins_cgroup_count_repinnable() - pins were taken that can be taken back, or dropped
+ * @pins: the cgroup
+ * @nr_pages: how many pages they keep from moving, negative if they are gone
+ *
+ * Context: any.
+ */
+void pins_cgroup_count_repinnable(struct pins_cgroup *pins, long nr_pages)
+{
+	atomic_long_add(nr_pages, &pins->repinnable);
+}
+
+/**
+ * pins_cgroup_revoked() - pins were taken back
+ * @pins: the cgroup
+ * @nr_pages: how many pages they kept from moving
+ *
+ * Context: process context.
+ */
+void pins_cgroup_revoked(struct pins_cgroup *pins, unsigned long nr_pages)
+{
+	pins_cgroup_count(pins, PINS_REVOKED, nr_pages);
+	pins_event(pins, PINS_EVENT_REVOKED);
+}
+
+/**
+ * pins_cgroup_repinned() - what was taken back was pinned again
+ * @pins: the cgroup
+ * @nr_pages: how many pages
+ * @usecs: how long that took
+ *
+ * Context: process context.
+ */
+void pins_cgroup_repinned(struct pins_cgroup *pins, unsigned long nr_pages, u64 usecs)
+{
+	pins_cgroup_count(pins, PINS_REPINNED, nr_pages);
+	pins_cgroup_count(pins, PINS_REPIN_USEC, usecs);
+}
+
+/* How many pages could be taken back here and below, if no request uses them */
+static unsigned long pins_revocable_pages(struct pins_cgroup *pins)
+{
+	struct cgroup_subsys_state *css;
+	long nr_pages = 0;
+
+	rcu_read_lock();
+	css_for_each_descendant_pre(css, &pins->css)
+		if (pins_cgroup_revocable(css_pins(css), NULL))
+			nr_pages += atomic_long_read(&css_pins(css)->repinnable);
+	rcu_read_unlock();
+	return max(nr_pages, 0);
+}
+
+/* How often it is tried to take back pins that others are just using, once in a jiffy */
+#define PINS_RECLAIM_TRIES	16
+
+/*
+ * Take back so many pages of a cgroup and its descendants. Return 0, -EAGAIN if there
+ * were less, or -EINTR.
+ */
+static int pins_reclaim(struct pins_cgroup *pins, unsigned long nr_pages)
+{
+	unsigned long before = page_counter_read(&pins->counter), now = before, last;
+	unsigned long goal = before - min(before, nr_pages);
+	unsigned int tries = 0;
+
+	while (now > goal) {
+		if (signal_pending(current))
+			return -EINTR;
+		pins_revoke_pages(pins, now - goal);
+		last = now;
+		now = page_counter_read(&pins->counter);
+		if (now < last)
+			continue;
+		if (++tries > PINS_RECLAIM_TRIES)
+			return -EAGAIN;
+		schedule_timeout_interruptible(1);
+		now = page_counter_read(&pins->counter);
+	}
+	return nr_pages > before ? -EAGAIN : 0;
+}
+
+#endif /* CONFIG_PINS_REVOKE */
+
 /**
  * pins_current_id() - the number of the current task's cgroup
  *
@@ -808,6 +906,9 @@ static const char * const stat_names[NR_PINS_STATS] = {
 	[PINS_BLOCKED_CONTIG] = "blocked_contig",
 	[PINS_BLOCKED_OFFLINE] = "blocked_offline",
 	[PINS_BLOCKED_COMPACT] = "blocked_compact",
+	[PINS_REVOKED]	= "revoked",
+	[PINS_REPINNED]	= "repinned",
+	[PINS_REPIN_USEC] = "repin_usec",
 };
 
 /**
@@ -840,6 +941,11 @@ static int pins_stat_show(struct seq_file *sf, void *v)
 		if (i < PINS_PINS)
 			val *= PAGE_SIZE;
 		seq_printf(sf, "%s %llu\n", stat_names[i], val);
+#ifdef CONFIG_PINS_REVOKE
+		if (i == PINS_MOVABLE_BLOCK)
+			seq_printf(sf, "revocable %llu\n",
+				   (u64)pins_revocable_pages(pins) * PAGE_SIZE);
+#endif
 	}
 	return 0;
 }
@@ -906,7 +1012,7 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
 			      size_t nbytes, loff_t off)
 {
 	struct pins_cgroup *pins = css_pins(of_css(of));
-	unsigned long max;
+	unsigned long max, __maybe_unused usage;
 	int err;
 
 	err = pins_parse_pages(buf, &max);
@@ -917,8 +1023,29 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
 	raw_spin_lock_irq(&pins->top->charge_lock);
 	WRITE_ONCE(pins->counter.max, max);
 	raw_spin_unlock_irq(&pins->top->charge_lock);
+#ifdef CONFIG_PINS_REVOKE
+	usage = page_counter_read(&pins->counter);
+	if (pins_may_revoke() && usage > max)
+		pins_reclaim(pins, usage - max);
+#endif
 	return nbytes;
 }
+
+#ifdef CONFIG_PINS_REVOKE
+static ssize_t pins_reclaim_write(struct kernfs_open_file *of, char *buf,
+				  size_t nbytes, loff_t off)
+{
+	unsigned long nr_pages;
+	int err;
+
+	err = pins_parse_pages(buf, &nr_pages);
+	if (!err && nr_pages == PAGE_COUNTER_MAX)
+		err = -EINVAL;
+	if (!err)
+		err = pins_reclaim(css_pins(of_css(of)), nr_pages);
+	return err ?: nbytes;
+}
+#endif
 
 /*
  * pins.peak works as memory.peak does: each open file has the value from which
@@ -992,6 +1119,7 @@ static int show_events(struct seq_file *sf, const atomic64_t *events)
 	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&events[PINS_EVENT_MAX]));
 	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&events[PINS_EVENT_BLOCKED]));
 	seq_printf(sf, "refused %lld\n", (s64)atomic64_read(&events[PINS_EVENT_REFUSED]));
+	seq_printf(sf, "revoked %lld\n", (s64)atomic64_read(&events[PINS_EVENT_REVOKED]));
 	return 0;
 }
 
@@ -1048,6 +1176,19 @@ static struct cftype pins_files[] = {
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_steer_show,
 		.write = pins_steer_write,
+	},
+#endif
+#ifdef CONFIG_PINS_REVOKE
+	{
+		.name = "revoke",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_revoke_show,
+		.write = pins_revoke_write,
+	},
+	{
+		.name = "reclaim",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.write = pins_reclaim_write,
 	},
 #endif
 #ifdef CONFIG_CGROUP_PINS_WAIT

@@ -31,6 +31,10 @@
 
 #include "../internal.h"
 #include "internal.h"
+#include "revoke.h"
+
+/* How often pins are asked for that nobody gives, once in a jiffy */
+#define PINS_REVOKE_TRIES	5
 
 /* Take back what was charged and recorded. */
 static void pins_take_back(struct pins_iter *it, struct pins_owner *owner)
@@ -57,6 +61,35 @@ static void pins_trace_refuse(struct pins_iter *it, struct pins_charge *charge)
 			  folio_pfn(folio), folio_order(folio), charge->needed);
 }
 
+/*
+ * Take back pins until there is room for what a request was refused, of whichever limit
+ * is in its way. Return whether there is.
+ */
+static bool pins_make_room(struct pins_charge *charge, unsigned long until)
+{
+	unsigned int tries = 0;
+	unsigned long room;
+
+	room = pins_cgroup_room(charge, NULL);
+	while (room < charge->needed) {
+		unsigned long got, now;
+
+		got = pins_revoke_pages(charge->limit, charge->needed - room);
+		now = pins_cgroup_room(charge, NULL);
+		/* Somebody may have the lock of a ring, or a request uses the buffer. */
+		if (now <= room) {
+			tries = got ? 0 : tries + 1;
+			if (tries > PINS_REVOKE_TRIES || time_after(jiffies, until) ||
+			    fatal_signal_pending(current))
+				return false;
+			schedule_timeout_killable(1);
+			now = pins_cgroup_room(charge, NULL);
+		}
+		room = now;
+	}
+	return true;
+}
+
 /**
  * pins_wait_released() - wait for pins that others are just releasing
  * @charge: a request that was refused for good
@@ -73,6 +106,8 @@ bool pins_wait_released(struct pins_charge *charge, unsigned long *until)
 {
 	if (!*until)
 		*until = jiffies + PINS_RELEASE_PATIENCE;
+	if (pins_may_revoke() && pins_make_room(charge, *until))
+		return true;
 	while (pins_cgroup_releasing(charge->pins)) {
 		if (time_after(jiffies, *until) || fatal_signal_pending(current))
 			return false;

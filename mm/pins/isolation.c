@@ -40,6 +40,7 @@
 
 #include "../internal.h"
 #include "internal.h"
+#include "revoke.h"
 #ifdef CONFIG_PINS_BLOCKED
 #include "blocked.h"
 #endif
@@ -53,6 +54,7 @@
  * @offline: it is to be taken offline
  * @may_wait: its caller may wait for I/O
  * @gave_up: it no longer waits for pins, so pins do not wait for it either
+ * @revokes: long-term pins were taken back, and may go
  * @since: when it has begun to wait, in ns, or 0; when offlining, for @pfn
  * @pfn: the pinned folio that is in the way
  * @tries: how often nothing was pinned, though it has failed
@@ -67,6 +69,7 @@ struct pins_isolation {
 	bool offline;
 	bool may_wait;
 	bool gave_up;
+	bool revokes;
 	u64 since;
 	unsigned long pfn;
 	unsigned int tries;
@@ -250,6 +253,7 @@ static int isolation_sleep(struct pins_isolation *isolation, unsigned long pfn)
 {
 	unsigned int state = isolation->offline ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
 	u64 left = isolation_left(isolation);
+	enum pins_obstacle obstacle;
 	unsigned long first, next;
 	int err;
 
@@ -263,7 +267,11 @@ static int isolation_sleep(struct pins_isolation *isolation, unsigned long pfn)
 		if (err)
 			return err;
 		first = pfn;
-		if (pins_obstacle(&first, &next) != PINS_SHORT)
+		obstacle = pins_obstacle(&first, &next);
+		/* Who was busy may not be any more. */
+		if (obstacle == PINS_LONG && isolation->revokes)
+			pins_revoke_range(isolation->start_pfn, isolation->end_pfn);
+		else if (obstacle != PINS_SHORT)
 			return 0;
 		left = isolation_left(isolation);
 	} while (left);
@@ -315,7 +323,10 @@ bool pins_isolation_wait(struct pins_isolation *isolation)
 	if (isolation->offline && pfn != isolation->pfn)
 		isolation->since = 0;
 	isolation->pfn = pfn;
-	if (obstacle == PINS_SHORT)
+	if (obstacle == PINS_LONG && isolation_left(isolation) &&
+	    pins_revoke_range(isolation->start_pfn, isolation->end_pfn))
+		isolation->revokes = true;
+	if (obstacle == PINS_SHORT || isolation->revokes)
 		err = isolation_sleep(isolation, pfn);
 	if (err == -EINTR)
 		return false;
