@@ -7,6 +7,7 @@
 #include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/ib_user_verbs.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -411,6 +413,38 @@ size_t map_apart(char **p, size_t donor_bytes, size_t max_pages, size_t block)
 	return max_pages;
 }
 
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
+bool memory_block_set(unsigned int block, const char *state)
+{
+	struct itimerval limit = { .it_value.tv_sec = 2 }, none = {};
+	char path[80];
+	bool done;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/memory/memory%u/state", block);
+	/* Going offline takes until it succeeds or a signal comes. */
+	sigaction(SIGALRM, &(struct sigaction) { .sa_handler = nothing }, NULL);
+	setitimer(ITIMER_REAL, &limit, NULL);
+	done = try_write(path, state);
+	setitimer(ITIMER_REAL, &none, NULL);
+	return done;
+}
+
+static int compare_us(const void *a, const void *b)
+{
+	uint32_t x = *(uint32_t *)a, y = *(uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+void sort_us(uint32_t *us, size_t nr)
+{
+	qsort(us, nr, sizeof(*us), compare_us);
+}
+
 static char pins_dir[256];
 
 bool pins_supported(void)
@@ -440,6 +474,14 @@ void pins_enter(unsigned int depth, uint64_t max)
 	}
 	snprintf(path, sizeof(path), "%s/cgroup.procs", pins_dir);
 	write_file(path, "0");
+}
+
+void pins_revoke_idle(void)
+{
+	char path[320];
+
+	snprintf(path, sizeof(path), "%s/pins.revoke", pins_dir);
+	write_file(path, "idle");
 }
 
 void pins_step_out(void)
@@ -519,6 +561,62 @@ int uring_open(void)
 	if (fd < 0)
 		die("no io_uring: %m");
 	return fd;
+}
+
+static void *uring_map(struct uring_queue *q, int i, off_t offset, size_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, q->fd, offset);
+
+	if (at == MAP_FAILED)
+		die("cannot map a ring: %m");
+	q->mappings[i] = (struct mapping){ at, bytes };
+	return at;
+}
+
+void uring_queue_open(struct uring_queue *q)
+{
+	struct io_uring_params params = {};
+	char *sq, *cq;
+
+	q->fd = syscall(__NR_io_uring_setup, 8, &params);
+	if (q->fd < 0)
+		die("no io_uring: %m");
+	sq = uring_map(q, 0, IORING_OFF_SQ_RING,
+		       params.sq_off.array + params.sq_entries * sizeof(int));
+	cq = uring_map(q, 1, IORING_OFF_CQ_RING,
+		       params.cq_off.cqes + params.cq_entries * sizeof(*q->cqes));
+	q->sqes = uring_map(q, 2, IORING_OFF_SQES, params.sq_entries * sizeof(*q->sqes));
+	q->sq_tail = (void *)(sq + params.sq_off.tail);
+	q->sq_array = (void *)(sq + params.sq_off.array);
+	q->cq_head = (void *)(cq + params.cq_off.head);
+	q->mask = params.cq_entries - 1;
+	q->cqes = (void *)(cq + params.cq_off.cqes);
+}
+
+/* The ring goes with its last mapping. */
+void uring_queue_close(struct uring_queue *q)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(q->mappings); i++)
+		unmap(q->mappings[i].at, q->mappings[i].bytes);
+	close(q->fd);
+}
+
+void uring_read_fixed(struct uring_queue *q, int fd, void *addr, size_t len)
+{
+	unsigned int head = *q->cq_head;
+
+	q->sqes[0] = (struct io_uring_sqe) {
+		.opcode = IORING_OP_READ_FIXED, .fd = fd, .addr = (uintptr_t)addr,
+		.len = len,
+	};
+	q->sq_array[*q->sq_tail % 8] = 0;
+	__atomic_store_n(q->sq_tail, *q->sq_tail + 1, __ATOMIC_RELEASE);
+	if (syscall(__NR_io_uring_enter, q->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1 ||
+	    q->cqes[head & q->mask].res != (int)len)
+		die("cannot read into a buffer");
+	__atomic_store_n(q->cq_head, head + 1, __ATOMIC_RELEASE);
 }
 
 bool uring_try_register(int fd, struct iovec *iov, unsigned int nr)

@@ -50,6 +50,12 @@ void write_file(const char *path, const char *fmt, ...)
 /* A file's first number, or the number behind a key of a flat-keyed file. */
 uint64_t read_number(const char *path, const char *key);
 
+/* A memory block; its state, "offline" or how to go online. False after two seconds. */
+bool memory_block_set(unsigned int block, const char *state);
+
+/* Smallest first */
+void sort_us(uint32_t *us, size_t nr);
+
 /* Memory, faulted in and writable. */
 char *map_small(size_t bytes);
 char *map_thp(size_t bytes);
@@ -72,6 +78,7 @@ size_t map_apart(char **p, size_t donor_bytes, size_t max_pages, size_t block);
  */
 bool pins_supported(void);
 void pins_enter(unsigned int depth, uint64_t max);
+void pins_revoke_idle(void);
 void pins_step_out(void);
 void pins_leave(void);
 uint64_t pins_current(void);
@@ -96,6 +103,22 @@ void gup_release(void);
 
 /* io_uring registered buffers */
 struct iovec;
+/* A ring that reads into its first buffer */
+struct uring_queue {
+	int fd;
+	unsigned int *sq_tail, *sq_array, *cq_head, mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+	struct mapping {
+		void *at;
+		size_t bytes;
+	} mappings[3];
+};
+
+void uring_queue_open(struct uring_queue *q);
+void uring_queue_close(struct uring_queue *q);
+void uring_read_fixed(struct uring_queue *q, int fd, void *addr, size_t len);
+
 int uring_open(void);
 bool uring_try_register(int fd, struct iovec *iov, unsigned int nr);
 void uring_register(int fd, struct iovec *iov, unsigned int nr);

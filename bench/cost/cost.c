@@ -169,12 +169,41 @@ static void run_uring(const char *mode, const char *work, int kind)
 	series_record(mode, work, "calls", &sum, nr * (MB / PAGE));
 }
 
+/* Reads into a registered buffer, one after the other */
+static void run_uring_read(const char *mode, const char *work)
+{
+	struct iovec iov = { memory[DENSE].p, MB };
+	struct series sum = {};
+	struct uring_queue q;
+	const int nr = 8192;
+	uint64_t start;
+	int i, rep, fd = open("/dev/nullb0", O_RDONLY | O_DIRECT);
+
+	if (fd < 0)
+		die("no /dev/nullb0: %m");
+	uring_queue_open(&q);
+	uring_register(q.fd, &iov, 1);
+	for (rep = -1; rep < REPEATS; rep++) {
+		start = now();
+		for (i = 0; i < nr; i++)
+			uring_read_fixed(&q, fd, memory[DENSE].p, 4 * KB);
+		if (rep >= 0)
+			series_add(&sum, now() - start);
+	}
+	/* The mappings keep the ring. */
+	uring_unregister(q.fd);
+	close(q.fd);
+	close(fd);
+	series_record(mode, work, "calls", &sum, nr);
+}
+
 #define SHORT		0x1
 #define LONG_SMALL	0x2
 #define LONG_HUGE	0x4
 #define LONG_APART	0x8
 #define LONG_FIRST	0x10
-#define ALL		0x1f
+#define READ_FIXED	0x20
+#define ALL		0x3f
 
 static void run(const char *mode, unsigned int what)
 {
@@ -186,6 +215,8 @@ static void run(const char *mode, unsigned int what)
 		run_direct(mode, "direct", 4 * KB);
 		run_direct(mode, "direct 64k", 64 * KB);
 	}
+	if (what & READ_FIXED)
+		run_uring_read(mode, "read fixed");
 	if (what & LONG_SMALL) {
 		run_gup(mode, "long", GUP_LONG, DENSE, 512);
 		run_gup(mode, "long one", GUP_LONG, DENSE, 1);
@@ -298,6 +329,10 @@ int main(void)
 	run("in use", ALL);
 	with_others("in use, 64 MB pinned elsewhere", false);
 	with_others("in use, a pin in every 2 MB", true);
+	pins_leave();
+	pins_enter(1, 4 * GB);
+	pins_revoke_idle();
+	run("in use, pins.revoke idle", READ_FIXED | LONG_SMALL);
 	pins_leave();
 	pins_enter(3, 4 * GB);
 	run("in use, 3 levels deep", LONG_SMALL | LONG_HUGE);

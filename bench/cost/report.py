@@ -11,6 +11,7 @@ WORKS = {
     "long": "pin_user_pages LONGTERM + unpin, 4 kB",
     "long fast": "pin_user_pages_fast LONGTERM + unpin, 4 kB",
     "uring": "io_uring register + unregister, 1 MB of 4 kB",
+    "read fixed": "io_uring READ_FIXED of 4 kB, null_blk",
     "long thp": "LONGTERM + unpin, THP",
     "long hugetlb": "LONGTERM + unpin, hugetlb 2 MB",
     # Without a goal
@@ -35,6 +36,7 @@ GOALS = {   # unused, in use, in use: aim
     "long": (1.003, 1.20, 1.10),
     "long fast": (1.003, 1.40, 1.20),
     "uring": (1.003, 1.40, 1.20),
+    "read fixed": (1.002, 1.002, None),
     "long thp": (1.003, 1.03, None),
     "long hugetlb": (1.003, 1.03, None),
 }
@@ -100,7 +102,7 @@ def report(runs):
     rows = []
     for key, name in WORKS.items():
         *goals, aim = GOALS.get(key, (None, None, None))
-        row = {"work": name, "per": "read" if "direct" in key else "page",
+        row = {"work": name, "per": "read" if "direct" in key or "read" in key else "page",
                "baseline": get(BASE, key)}
         for mode, goal in zip(MODES, goals):
             row[mode] = {"instructions": get(mode, key), "ratio": ratio(mode, key),

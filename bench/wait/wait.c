@@ -19,14 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "guest.h"
 
 #define CMA		"/sys/kernel/debug/cma"
-#define MEMORY		"/sys/devices/system/memory"
 #define GIGANTIC	"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 #define MS		1000000ULL
 
@@ -43,7 +41,7 @@ struct range {
 	void (*give)(void);
 };
 
-static uint64_t block;
+static unsigned int block;
 
 static struct range cma = { .name = "CMA area" };
 static struct range movable = { .name = "memory block" };
@@ -62,31 +60,15 @@ static void cma_give(void)
 	write_file(CMA "/reserved/free", "%lu", cma.pages);
 }
 
-static void nothing(int signal)
-{
-	(void)signal;
-}
-
 static bool block_take(void)
 {
-	char path[80];
-	struct itimerval limit = { .it_value.tv_sec = 2 }, none = {};
-	bool taken;
-
-	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
-	/* It goes on until a signal comes: after so long it has failed. */
-	setitimer(ITIMER_REAL, &limit, NULL);
-	taken = try_write(path, "offline");
-	setitimer(ITIMER_REAL, &none, NULL);
-	return taken;
+	return memory_block_set(block, "offline");
 }
 
 static void block_give(void)
 {
-	char path[80];
-
-	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
-	write_file(path, "online_movable");
+	if (!memory_block_set(block, "online_movable"))
+		die("cannot have memory block %u online again", block);
 }
 
 static bool gigantic_take(void)
@@ -255,13 +237,6 @@ static void *read_outside(void *arg)
 	", \"kind\": \"%s\", \"ios\": %u, \"misplaced\": %u, \"ns\": %lu" \
 	", \"p50\": %u, \"p99\": %u, \"max\": %u"
 
-static int compare_us(const void *a, const void *b)
-{
-	uint32_t x = *(uint32_t *)a, y = *(uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 /*
  * How long a request was held up, as the kernel has timed it: on one CPU that tells
  * more than the latency, of which the work of the migration is a part.
@@ -318,7 +293,7 @@ static void report_latencies(const char *scene, const char *wait_max, int nr,
 
 		if (!n)
 			continue;
-		qsort(l->us, n, sizeof(*l->us), compare_us);
+		sort_us(l->us, n);
 		record(RECORD LATENCIES,
 		       scene, wait_max, phases[nr], kinds[kind], n, l->misplaced,
 		       ns, l->us[n / 2], l->us[n - 1 - n / 100], l->us[n - 1]);
@@ -453,7 +428,6 @@ int main(void)
 	int i, j;
 
 	guest_setup();
-	sigaction(SIGALRM, &(struct sigaction) { .sa_handler = nothing }, NULL);
 	ranges_setup();
 	for (i = 0; i < NR_PHASES; i++)
 		for (j = 0; j < NR_KINDS; j++)

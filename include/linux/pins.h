@@ -47,6 +47,9 @@ static __always_inline unsigned int pins_unpin_bvecs(const struct bio_vec *bvecs
 /* For set_active_pins(): pins that nobody is charged for; no cgroup has that number */
 #define PINS_NOBODY	U32_MAX
 
+/* Added to a number: that cgroup also pays for what the task pins */
+#define PINS_PAYS	(U32_MAX / 2 + 1)
+
 #ifdef CONFIG_CGROUP_PINS
 
 u32 pins_current_id(void);

@@ -50,6 +50,11 @@ enum pins_stat_item {
 	PINS_BLOCKED_OFFLINE,
 	PINS_BLOCKED_COMPACT,
 
+	/* Pages whose pins were taken back, and that were pinned again. */
+	PINS_REVOKED,
+	PINS_REPINNED,
+	PINS_REPIN_USEC,
+
 	NR_PINS_STATS,
 };
 
@@ -70,6 +75,8 @@ struct pins_delta {
  * @limit: the cgroup in whose limit there was no room
  * @needed: for how many pages
  * @final: there would not be without the other requests either
+ * @revoked: how many pages were taken back for it
+ * @worst: how many it may need, whatever is taken back
  */
 struct pins_charge {
 	struct pins_cgroup *pins;
@@ -79,6 +86,8 @@ struct pins_charge {
 	struct pins_cgroup *limit;
 	unsigned long needed;
 	bool final;
+	unsigned long revoked;
+	unsigned long worst;
 };
 
 /* Records keep a css id in so many bits; no cgroup with a larger id goes online. */
@@ -112,9 +121,6 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 			 unsigned long unpins);
 void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
-
-void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
-			bool timed_out);
 
 const char *pins_stat_name(enum pins_stat_item item);
 

@@ -29,6 +29,7 @@ enum pins_event {
 	PINS_EVENT_MAX,		/* its limit has refused a request */
 	PINS_EVENT_BLOCKED,	/* its pins have kept memory from being emptied */
 	PINS_EVENT_REFUSED,	/* a request of its own was refused */
+	PINS_EVENT_REVOKED,	/* pins of it were taken back */
 	NR_PINS_EVENTS,
 };
 
@@ -98,6 +99,16 @@ struct pins_cgroup {
 	bool				steers_blocks;
 #endif
 
+#ifdef CONFIG_PINS_REVOKE
+	/* Whether pins.revoke is "idle": for this cgroup and all below */
+	bool				revokes_idle;
+
+	/* What is pinned for this very cgroup and can be pinned again; its pages */
+	struct mutex			revocables_lock;
+	struct list_head		revocables;
+	atomic_long_t			revocable;
+#endif
+
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	/* What pins.wait.max was set to: microseconds, or see pins-policy.c */
 	unsigned int			wait_max;
@@ -122,9 +133,12 @@ static inline struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
 	return pins == pins->top ? NULL : css_pins(pins->css.parent);
 }
 
-#ifdef CONFIG_PINS_STEER
+s64 pins_cgroup_event(struct pins_cgroup *pins, enum pins_event event);
 
 void pins_policy_free(struct pins_cgroup *pins);
+
+#ifdef CONFIG_PINS_STEER
+
 int pins_steer_show(struct seq_file *sf, void *v);
 ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			 loff_t off);
@@ -139,5 +153,16 @@ ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbyte
 			    loff_t off);
 
 #endif /* CONFIG_CGROUP_PINS_WAIT */
+
+#ifdef CONFIG_PINS_REVOKE
+
+void pins_revoke_init(struct pins_cgroup *pins);
+unsigned long pins_cgroup_revocable(struct pins_cgroup *pins);
+int pins_cgroup_reclaim(struct pins_cgroup *pins, unsigned long nr_pages);
+int pins_revoke_show(struct seq_file *sf, void *v);
+ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			  loff_t off);
+
+#endif /* CONFIG_PINS_REVOKE */
 
 #endif /* _CGROUP_PINS_INTERNAL_H */

@@ -1,33 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The pins controller: how to pin, not how much. pins.steer says where long-term pins are
- * to lie, see mm/pins/steer.c.
+ * to lie, see mm/pins/steer.c; pins.revoke whether they give way, see pins-revoke.c.
  *
  * Copyright (C) 2026 the pins authors
  */
 
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
-#include <linux/pins_wait.h>
+#ifdef CONFIG_PINS_REVOKE
+#include <linux/pins_revoke.h>
+#endif
 
 #include "pins-internal.h"
+
+/* Return which of two values is written, or -EINVAL. */
+static int knob_value(char *buf, const char *off, const char *on)
+{
+	buf = strstrip(buf);
+	return !strcmp(buf, on) ? 1 : !strcmp(buf, off) ? 0 : -EINVAL;
+}
+
+#if defined(CONFIG_PINS_STEER) || defined(CONFIG_PINS_REVOKE)
 
 /* Held while a value changes, and the static key with it that says whether any is set */
 static DEFINE_MUTEX(policy_lock);
 
-/* On while some cgroup steers pins out of movable pageblocks */
-DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, PINS_KEY_LINGER);
-
-static void set_steers_blocks(struct pins_cgroup *pins, bool steers_blocks)
+/* A knob of two values, with the key that is on while any is */
+static void set_knob(bool *knob, bool on, struct static_key_false_deferred *key)
 {
 	mutex_lock(&policy_lock);
-	if (steers_blocks && !pins->steers_blocks)
-		static_branch_deferred_inc(&pins_steer_key);
-	if (!steers_blocks && pins->steers_blocks)
-		static_branch_slow_dec_deferred(&pins_steer_key);
-	WRITE_ONCE(pins->steers_blocks, steers_blocks);
+	if (on && !*knob)
+		static_branch_deferred_inc(key);
+	if (!on && *knob)
+		static_branch_slow_dec_deferred(key);
+	WRITE_ONCE(*knob, on);
 	mutex_unlock(&policy_lock);
 }
+
+static int write_knob(bool *knob, char *buf, const char *off, const char *on,
+		      struct static_key_false_deferred *key)
+{
+	int value = knob_value(buf, off, on);
+
+	if (value < 0)
+		return value;
+	set_knob(knob, value, key);
+	return 0;
+}
+
+#endif
+
+#ifdef CONFIG_PINS_STEER
+
+/*
+ * On while some cgroup steers pins out of movable pageblocks. To switch it patches kernel
+ * text and interrupts all CPUs, so it stays on for a while after its last user is gone.
+ */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, 10 * HZ);
 
 /**
  * pins_cgroup_steers_blocks() - are pins to leave movable pageblocks?
@@ -62,16 +92,48 @@ int pins_steer_show(struct seq_file *sf, void *v)
 ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			 loff_t off)
 {
-	bool block;
-
-	buf = strstrip(buf);
-	block = !strcmp(buf, "block");
-	if (!block && strcmp(buf, "zone"))
-		return -EINVAL;
-
-	set_steers_blocks(css_pins(of_css(of)), block);
-	return nbytes;
+	return write_knob(&css_pins(of_css(of))->steers_blocks, buf, "zone", "block",
+			  &pins_steer_key) ?: nbytes;
 }
+
+#endif /* CONFIG_PINS_STEER */
+
+#ifdef CONFIG_PINS_REVOKE
+
+/* On while some cgroup lets its pins be taken back, and stays on as that does */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_revoke_key, 10 * HZ);
+
+/**
+ * pins_cgroup_gives_way() - may pins of a cgroup be taken back?
+ * @pins: the cgroup
+ *
+ * Context: any.
+ * Return: whether it says so, or an ancestor.
+ */
+bool pins_cgroup_gives_way(struct pins_cgroup *pins)
+{
+	for (; pins; pins = limited_parent(pins))
+		if (READ_ONCE(pins->revokes_idle))
+			return true;
+	return false;
+}
+
+int pins_revoke_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->revokes_idle) ? "idle\n" : "never\n");
+	return 0;
+}
+
+ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			  loff_t off)
+{
+	return write_knob(&css_pins(of_css(of))->revokes_idle, buf, "never", "idle",
+			  &pins_revoke_key) ?: nbytes;
+}
+
+#endif /* CONFIG_PINS_REVOKE */
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 
@@ -81,19 +143,6 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
  */
 #define WAIT_MAX	UINT_MAX
 #define WAIT_INHERIT	(UINT_MAX - 1)
-
-static bool lets_wait(unsigned int wait_max)
-{
-	return wait_max && wait_max != WAIT_INHERIT;
-}
-
-static void set_wait_max(struct pins_cgroup *pins, unsigned int wait_max)
-{
-	mutex_lock(&policy_lock);
-	pins_wait_update_key(lets_wait(pins->wait_max), lets_wait(wait_max));
-	WRITE_ONCE(pins->wait_max, wait_max);
-	mutex_unlock(&policy_lock);
-}
 
 /**
  * pins_cgroup_wait_max() - how long a request of the current task may wait
@@ -144,7 +193,7 @@ ssize_t pins_wait_max_write(struct kernfs_open_file *of, char *buf, size_t nbyte
 		 wait_max >= WAIT_INHERIT)
 		return -EINVAL;
 
-	set_wait_max(css_pins(of_css(of)), wait_max);
+	WRITE_ONCE(css_pins(of_css(of))->wait_max, wait_max);
 	return nbytes;
 }
 
@@ -159,8 +208,10 @@ void pins_policy_init(struct pins_cgroup *pins)
 /* A cgroup is freed. */
 void pins_policy_free(struct pins_cgroup *pins)
 {
-#ifdef CONFIG_CGROUP_PINS_WAIT
-	set_wait_max(pins, WAIT_INHERIT);
+#ifdef CONFIG_PINS_STEER
+	set_knob(&pins->steers_blocks, false, &pins_steer_key);
 #endif
-	set_steers_blocks(pins, false);
+#ifdef CONFIG_PINS_REVOKE
+	set_knob(&pins->revokes_idle, false, &pins_revoke_key);
+#endif
 }

@@ -26,8 +26,8 @@
  *   already is never refused. Nobody waits for another request, unless that holds
  *   what would otherwise be his.
  *
- * - pins.max may be set below pins.current: nothing is taken back, since there
- *   is no way to, but nothing new is let in until usage has fallen.
+ * - pins.max may be set below pins.current: what is idle and may be taken back is, see
+ *   pins-revoke.c, and nothing new is let in until usage has fallen.
  *
  * - A charge stays where it was made until the pins are gone, whichever process
  *   releases them, wherever the task has moved, and also when the cgroup has
@@ -83,6 +83,9 @@ pins_css_alloc(struct cgroup_subsys_state *parent_css)
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	pins_policy_init(pins);
 #endif
+#ifdef CONFIG_PINS_REVOKE
+	pins_revoke_init(pins);
+#endif
 
 	/* Before a task can be in it: from now on pins are recorded. */
 	if (parent_css)
@@ -102,7 +105,7 @@ static void pins_css_free(struct cgroup_subsys_state *css)
 
 	if (css->parent)
 		static_branch_dec(&pins_key);
-#ifdef CONFIG_PINS_STEER
+#if defined(CONFIG_PINS_STEER) || defined(CONFIG_PINS_REVOKE)
 	pins_policy_free(pins);
 #endif
 	free_percpu(pins->stat_cpu);
@@ -126,10 +129,11 @@ struct pins_cgroup *get_pins_cgroup_from_current(void)
 
 /**
  * get_pins_cgroup_from_mm() - the cgroup that pays for pins of an mm's memory
- * @mm: the address space that is pinned
+ * @mm: the address space that is pinned, NULL for memory that has none
  *
- * A task pays for its own memory. What it pins of another mm, or what a kernel
- * thread pins, is paid for by the owner of that mm.
+ * A task pays for its own memory, and for what has no address space. What it pins of
+ * another mm, or what a kernel thread pins, is paid for by the owner of that mm. A task
+ * may pin on behalf of a cgroup that pays instead, see %PINS_PAYS.
  *
  * Context: process context; the caller keeps @mm alive.
  * Return: the cgroup, to be released with put_pins_cgroup(), or NULL if it is
@@ -140,7 +144,11 @@ struct pins_cgroup *get_pins_cgroup_from_mm(struct mm_struct *mm)
 	struct cgroup_subsys_state *css = NULL;
 	struct task_struct *owner;
 
-	if (mm == current->mm && !(current->flags & PF_KTHREAD))
+	/* What was taken back is pinned again for whom it was pinned before. */
+	if (unlikely(current->active_pins & PINS_PAYS) &&
+	    current->active_pins != PINS_NOBODY)
+		return get_pins_cgroup_from_id(current->active_pins & ~PINS_PAYS);
+	if ((mm == current->mm && !(current->flags & PF_KTHREAD)) || !mm)
 		return get_pins_cgroup_from_current();
 
 	rcu_read_lock();
@@ -537,8 +545,15 @@ bool pins_cgroup_releasing(struct pins_cgroup *pins)
 	return atomic_read_acquire(&pins->releasing);
 }
 
-/* Return: how often that has happened to it. Process context */
-static s64 pins_event(struct pins_cgroup *pins, enum pins_event event)
+/**
+ * pins_cgroup_event() - something has happened to a cgroup
+ * @pins: the cgroup
+ * @event: what
+ *
+ * Context: process context.
+ * Return: how often that has happened to it.
+ */
+s64 pins_cgroup_event(struct pins_cgroup *pins, enum pins_event event)
 {
 	s64 nr = atomic64_inc_return(&pins->events_local[event]);
 
@@ -588,8 +603,8 @@ static void log_refusal(struct pins_charge *charge)
  */
 void pins_cgroup_refused(struct pins_charge *charge)
 {
-	pins_event(charge->limit, PINS_EVENT_MAX);
-	if (pins_event(charge->pins, PINS_EVENT_REFUSED) == 1)
+	pins_cgroup_event(charge->limit, PINS_EVENT_MAX);
+	if (pins_cgroup_event(charge->pins, PINS_EVENT_REFUSED) == 1)
 		log_refusal(charge);
 }
 
@@ -699,26 +714,7 @@ void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long 
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item)
 {
 	pins_cgroup_count(pins, item, 1);
-	pins_event(pins, PINS_EVENT_BLOCKED);
-}
-
-/**
- * pins_cgroup_waited() - account for a wait
- * @pins: the cgroup of the task that has waited
- * @first: whether it was the first one of its request
- * @usecs: how long it took
- * @timed_out: whether it ended because no more was allowed
- *
- * Context: process context.
- */
-void pins_cgroup_waited(struct pins_cgroup *pins, bool first, u64 usecs,
-			bool timed_out)
-{
-	if (first)
-		pins_cgroup_count(pins, PINS_WAIT, 1);
-	pins_cgroup_count(pins, PINS_WAIT_USEC, usecs);
-	if (timed_out)
-		pins_cgroup_count(pins, PINS_WAIT_TIMEOUT, 1);
+	pins_cgroup_event(pins, PINS_EVENT_BLOCKED);
 }
 
 /**
@@ -737,8 +733,9 @@ u32 pins_current_id(void)
 }
 
 /**
- * set_active_pins() - say on whose behalf the current task releases pins
- * @id: number of the cgroup, 0 for the task's own, or %PINS_NOBODY
+ * set_active_pins() - say on whose behalf the current task pins and unpins
+ * @id: number of the cgroup, 0 for the task's own, or %PINS_NOBODY; or with %PINS_PAYS
+ *	added, of one that the caller keeps
  *
  * For code like io_uring's ring exit, a worker that frees what others pinned.
  * It only matters for folios that several cgroups have pinned.
@@ -765,7 +762,7 @@ u32 pins_attribution(void)
 	/* An interrupt says nothing about the task that it interrupted. */
 	if (!in_task())
 		return 0;
-	return current->active_pins ?: pins_current_id();
+	return (current->active_pins & ~PINS_PAYS) ?: pins_current_id();
 }
 
 static void pins_css_rstat_flush(struct cgroup_subsys_state *css, int cpu)
@@ -808,6 +805,9 @@ static const char * const stat_names[NR_PINS_STATS] = {
 	[PINS_BLOCKED_CONTIG] = "blocked_contig",
 	[PINS_BLOCKED_OFFLINE] = "blocked_offline",
 	[PINS_BLOCKED_COMPACT] = "blocked_compact",
+	[PINS_REVOKED]	= "revoked",
+	[PINS_REPINNED]	= "repinned",
+	[PINS_REPIN_USEC] = "repin_usec",
 };
 
 /**
@@ -840,6 +840,11 @@ static int pins_stat_show(struct seq_file *sf, void *v)
 		if (i < PINS_PINS)
 			val *= PAGE_SIZE;
 		seq_printf(sf, "%s %llu\n", stat_names[i], val);
+#ifdef CONFIG_PINS_REVOKE
+		if (i == PINS_MOVABLE_BLOCK)
+			seq_printf(sf, "revocable %llu\n",
+				   (u64)pins_cgroup_revocable(pins) * PAGE_SIZE);
+#endif
 	}
 	return 0;
 }
@@ -906,7 +911,7 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
 			      size_t nbytes, loff_t off)
 {
 	struct pins_cgroup *pins = css_pins(of_css(of));
-	unsigned long max;
+	unsigned long max, __maybe_unused usage;
 	int err;
 
 	err = pins_parse_pages(buf, &max);
@@ -917,8 +922,31 @@ static ssize_t pins_max_write(struct kernfs_open_file *of, char *buf,
 	raw_spin_lock_irq(&pins->top->charge_lock);
 	WRITE_ONCE(pins->counter.max, max);
 	raw_spin_unlock_irq(&pins->top->charge_lock);
+
+#ifdef CONFIG_PINS_REVOKE
+	/* What cannot be taken back stays: new memory is refused until usage has fallen. */
+	usage = page_counter_read(&pins->counter);
+	if (usage > max)
+		pins_cgroup_reclaim(pins, usage - max);
+#endif
 	return nbytes;
 }
+
+#ifdef CONFIG_PINS_REVOKE
+static ssize_t pins_reclaim_write(struct kernfs_open_file *of, char *buf,
+				  size_t nbytes, loff_t off)
+{
+	unsigned long nr_pages;
+	int err;
+
+	err = pins_parse_pages(buf, &nr_pages);
+	if (!err && nr_pages == PAGE_COUNTER_MAX)
+		err = -EINVAL;
+	if (!err)
+		err = pins_cgroup_reclaim(css_pins(of_css(of)), nr_pages);
+	return err ?: nbytes;
+}
+#endif
 
 /*
  * pins.peak works as memory.peak does: each open file has the value from which
@@ -992,6 +1020,7 @@ static int show_events(struct seq_file *sf, const atomic64_t *events)
 	seq_printf(sf, "max %lld\n", (s64)atomic64_read(&events[PINS_EVENT_MAX]));
 	seq_printf(sf, "blocked %lld\n", (s64)atomic64_read(&events[PINS_EVENT_BLOCKED]));
 	seq_printf(sf, "refused %lld\n", (s64)atomic64_read(&events[PINS_EVENT_REFUSED]));
+	seq_printf(sf, "revoked %lld\n", (s64)atomic64_read(&events[PINS_EVENT_REVOKED]));
 	return 0;
 }
 
@@ -1048,6 +1077,19 @@ static struct cftype pins_files[] = {
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.seq_show = pins_steer_show,
 		.write = pins_steer_write,
+	},
+#endif
+#ifdef CONFIG_PINS_REVOKE
+	{
+		.name = "revoke",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_revoke_show,
+		.write = pins_revoke_write,
+	},
+	{
+		.name = "reclaim",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.write = pins_reclaim_write,
 	},
 #endif
 #ifdef CONFIG_CGROUP_PINS_WAIT

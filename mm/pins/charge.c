@@ -31,6 +31,9 @@
 
 #include "../internal.h"
 #include "internal.h"
+#ifdef CONFIG_PINS_REVOKE
+#include <linux/pins_revoke.h>
+#endif
 
 /* Take back what was charged and recorded. */
 static void pins_take_back(struct pins_iter *it, struct pins_owner *owner)
@@ -58,7 +61,7 @@ static void pins_trace_refuse(struct pins_iter *it, struct pins_charge *charge)
 }
 
 /**
- * pins_wait_released() - wait for pins that others are just releasing
+ * pins_wait_released() - take back what is idle, or wait for what is just released
  * @charge: a request that was refused for good
  * @until: no longer than that, in jiffies; 0 at first
  *
@@ -73,6 +76,10 @@ bool pins_wait_released(struct pins_charge *charge, unsigned long *until)
 {
 	if (!*until)
 		*until = jiffies + PINS_RELEASE_PATIENCE;
+#ifdef CONFIG_PINS_REVOKE
+	if (time_before(jiffies, *until) && pins_revoke_for(charge))
+		return true;
+#endif
 	while (pins_cgroup_releasing(charge->pins)) {
 		if (time_after(jiffies, *until) || fatal_signal_pending(current))
 			return false;

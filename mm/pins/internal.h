@@ -45,13 +45,9 @@ static __always_inline unsigned int folio_pins(struct folio *folio, bool large)
 	return refs > 0 ? (u64)refs / GUP_PIN_COUNTING_BIAS : 0;
 }
 
-/**
- * pins_folio_pins() - how many pins a folio has, long-term or not
- * @folio: a folio that the caller holds a reference on
- *
- * Context: any.
- * Return: the number; for a small folio an estimate, which very many other references
- * make too high.
+/*
+ * How many pins a folio has, long-term or not. The caller holds a reference. For a small
+ * folio it is an estimate, which very many other references make too high.
  */
 static inline unsigned int pins_folio_pins(struct folio *folio)
 {
@@ -78,9 +74,6 @@ static inline void pins_give_back_pages(struct page **pages, unsigned long nr)
 
 #endif
 
-unsigned int pins_migrate(struct list_head *folios, new_folio_t target,
-			  unsigned long private, enum migrate_mode mode, int reason);
-
 /* What a page says about whether its folio can be moved; the worst comes last */
 enum pins_obstacle {
 	PINS_GONE,	/* it is free */
@@ -94,11 +87,16 @@ enum pins_obstacle {
 #define PINS_LOOK	512UL
 
 enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next);
-int pins_nap(u64 waited, u64 left, unsigned int state);
+int pins_sleep(unsigned long pfn, u64 since, u64 until, unsigned int state, bool isolated);
+unsigned int pins_migrate(struct list_head *folios, new_folio_t target,
+			  unsigned long private, enum migrate_mode mode, int reason,
+			  unsigned long *pinned);
 
 extern unsigned int pins_drain_max_us;
 
+/* Requests that have isolated folios, which the isolator then cannot find */
+extern atomic_t pins_movers;
+
 bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages);
-bool pins_moving(void);
 
 #endif /* _MM_PINS_INTERNAL_H */

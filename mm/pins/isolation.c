@@ -5,9 +5,7 @@
  * Memory that has to move - for CMA, a gigantic page, memory unplug - is isolated
  * first, so that nobody allocates from it, and then migrated. Direct I/O gets in
  * the way twice: migration gives up on pages whose pins would be gone in a moment,
- * and GUP, which does not care for isolation, keeps taking new ones. (David
- * Hildenbrand and others, "block, fs: use FOLL_LONGTERM as gup_flags for direct IO",
- * linux-mm, March 2025.)
+ * and GUP, which does not care for isolation, keeps taking new ones.
  *
  * So the isolator says here which range it empties. GUP looks for that, see wait.c.
  * And once the isolator has migrated what it could, it waits for the first pinned
@@ -23,25 +21,27 @@
  *   do not go either: that is to take a quarter longer at most.
  *
  * An isolator that waits holds no folio lock and has no migration entry in any page
- * table. It may hold the mutex of CMA; or mem_hotplug_lock for writing and cpu_hotplug_lock
- * for reading. A pin that goes only when somebody else gets one of these is waited for in
- * vain, but not for long.
+ * table. It may hold the mutex of CMA, or the locks of memory hotplug: a pin that goes
+ * only when somebody else gets one of these is waited for in vain, but not for long.
  *
  * Copyright (C) 2026 the pins authors
  */
 
+#include <linux/delay.h>
 #include <linux/ktime.h>
 #include <linux/mmzone.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/swap.h>
-#include <linux/sysctl.h>
 
 #include "../internal.h"
 #include "internal.h"
 #ifdef CONFIG_PINS_BLOCKED
 #include "blocked.h"
+#endif
+#ifdef CONFIG_PINS_REVOKE
+#include <linux/pins_revoke.h>
 #endif
 
 /**
@@ -50,6 +50,7 @@
  * @rcu: to free it
  * @start_pfn: first page
  * @end_pfn: behind the last page
+ * @zone: where that is
  * @offline: it is to be taken offline
  * @may_wait: its caller may wait for I/O
  * @gave_up: it no longer waits for pins, so pins do not wait for it either
@@ -64,12 +65,18 @@ struct pins_isolation {
 	struct rcu_head rcu;
 	unsigned long start_pfn;
 	unsigned long end_pfn;
+	struct zone *zone;
 	bool offline;
 	bool may_wait;
 	bool gave_up;
 	u64 since;
 	unsigned long pfn;
 	unsigned int tries;
+#ifdef CONFIG_PINS_REVOKE
+	/* When it has first asked for long-term pins, in ns, and how often it has */
+	u64 asked;
+	unsigned int asks;
+#endif
 };
 
 /* Rarely more than one. Changed under the lock, read under RCU. */
@@ -94,14 +101,7 @@ static struct pins_backoff {
 /* How often to try again when pins are not, or no longer, in the way */
 #define PINS_TRIES	3
 
-/**
- * pins_isolation_at() - is memory being emptied?
- * @pfn: its first page
- * @nr_pages: how many pages
- *
- * Context: any.
- * Return: whether somebody empties it, and waits for pins.
- */
+/* Is somebody emptying this memory, and waits for pins? In any context. */
 bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages)
 {
 	struct pins_isolation *isolation;
@@ -143,6 +143,7 @@ struct pins_isolation *pins_isolation_begin(unsigned long start_pfn,
 		return NULL;
 	isolation->start_pfn = start_pfn;
 	isolation->end_pfn = end_pfn;
+	isolation->zone = page_zone(pfn_to_page(start_pfn));
 	isolation->offline = offline;
 	isolation->may_wait = gfp == GFP_KERNEL;
 
@@ -175,14 +176,16 @@ void pins_isolation_end(struct pins_isolation *isolation)
 	kfree_rcu(isolation, rcu);
 }
 
+/* It has waited in vain. Offlining comes again anyway. */
 static void isolation_set_backoff(struct pins_isolation *isolation, unsigned long pfn)
 {
 	u64 now = ktime_get_ns();
-	struct zone *zone = page_zone(pfn_to_page(isolation->start_pfn));
 
+	if (isolation->offline)
+		return;
 	spin_lock(&pins_isolations_lock);
-	pins_backoffs[zone_idx(zone)] = (struct pins_backoff) {
-		.zone = zone,
+	pins_backoffs[zone_idx(isolation->zone)] = (struct pins_backoff) {
+		.zone = isolation->zone,
 		.pfn = pfn,
 		.until = now + PINS_BACKOFF * (now - isolation->since),
 	};
@@ -191,15 +194,14 @@ static void isolation_set_backoff(struct pins_isolation *isolation, unsigned lon
 
 static bool isolation_backs_off(struct pins_isolation *isolation)
 {
-	struct zone *zone = page_zone(pfn_to_page(isolation->start_pfn));
 	struct pins_backoff backoff;
 	unsigned long next;
 
 	spin_lock(&pins_isolations_lock);
-	backoff = pins_backoffs[zone_idx(zone)];
+	backoff = pins_backoffs[zone_idx(isolation->zone)];
 	spin_unlock(&pins_isolations_lock);
-	return backoff.zone == zone && ktime_get_ns() < backoff.until &&
-	       pins_obstacle(&backoff.pfn, &next) == PINS_SHORT;
+	return backoff.zone == isolation->zone && ktime_get_ns() < backoff.until &&
+	       pins_obstacle(&backoff.pfn, &next) >= PINS_SHORT;
 }
 
 /* How long may it go on waiting, in ns? */
@@ -249,29 +251,97 @@ static enum pins_obstacle isolation_look(struct pins_isolation *isolation,
 static int isolation_sleep(struct pins_isolation *isolation, unsigned long pfn)
 {
 	unsigned int state = isolation->offline ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
-	u64 left = isolation_left(isolation);
-	unsigned long first, next;
+	u64 now = ktime_get_ns(), left = isolation_left(isolation);
 	int err;
 
 	if (!left)
 		return -ETIME;
 	WRITE_ONCE(isolation->gave_up, false);
 	if (!isolation->since)
-		isolation->since = ktime_get_ns();
-	do {
-		err = pins_nap(ktime_get_ns() - isolation->since, left, state);
-		if (err)
-			return err;
-		first = pfn;
-		if (pins_obstacle(&first, &next) != PINS_SHORT)
-			return 0;
-		left = isolation_left(isolation);
-	} while (left);
+		isolation->since = now;
+	err = pins_sleep(pfn, isolation->since, now + left, state, false);
+	if (err == -ETIME)
+		isolation_set_backoff(isolation, pfn);
+	return err;
+}
 
-	if (!isolation->offline)
+#ifdef CONFIG_PINS_REVOKE
+#define PINS_ASKS	8
+
+/*
+ * Ask those who have pinned a folio for the pins that they have in the range; not if one
+ * of them does not give way. Those that are in use are not to be used anew if it can wait
+ * for them. Return as pins_revoke_range().
+ */
+static int isolation_ask(struct pins_isolation *isolation, unsigned long pfn, u64 left)
+{
+	unsigned long deadline = jiffies + HZ / 50 + nsecs_to_jiffies(left);
+	struct pins_entry entry;
+	bool busy = false;
+	unsigned int i;
+	int ret = 0;
+
+	if (!pins_map_next(pfn, 0, &entry))
+		return 1;
+	if (entry.pfn != pfn) {
+		/* It is gone. */
+		ret = 1;
+	} else if (entry.nr <= PINS_ENTRY_OWNERS) {
+		for (i = 0; i < entry.nr && pins_cgroup_gives_way(entry.owner[i]); )
+			i++;
+		ret = i == entry.nr;
+		while (ret && i--) {
+			ret = pins_revoke_range(entry.owner[i], isolation->start_pfn,
+						isolation->end_pfn, left, deadline);
+			busy |= ret < 0;
+		}
+	}
+	pins_entry_put(&entry);
+	return ret && busy ? -EBUSY : ret;
+}
+
+/*
+ * Where their cgroup gives way, see kernel/cgroup/pins-revoke.c, long-term pins are not in
+ * the way: have them taken back, and wait for those that are in use. Return 0 if any
+ * were, -EBUSY if none can be, -ETIME, or -EINTR for a signal.
+ */
+static int isolation_revoke(struct pins_isolation *isolation, unsigned long pfn)
+{
+	unsigned int state = isolation->offline ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
+	u64 max = (u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC;
+	u64 begin = ktime_get_ns(), left;
+	bool slept = false;
+	int ret;
+
+	/*
+	 * To ask needs no wait. But who pins again at once does not keep it for longer. It
+	 * may have spent the time with migration: then it asks so often nevertheless.
+	 */
+	if (!isolation->asks++)
+		isolation->asked = begin;
+	else if (!isolation->offline && isolation->asks > PINS_ASKS &&
+		 begin - isolation->asked > max)
+		return -ETIME;
+	for (;;) {
+		left = isolation_left(isolation);
+		ret = isolation_ask(isolation, pfn, left);
+		if (ret >= 0)
+			return ret ? 0 : -EBUSY;
+		if (!left)
+			break;
+		if (!isolation->since)
+			isolation->since = begin;
+		WRITE_ONCE(isolation->gave_up, false);
+		slept = true;
+		ret = pins_sleep(pfn, begin, ktime_get_ns() + left, state, false);
+		if (ret == -EINTR)
+			return ret;
+	}
+	if (slept)
 		isolation_set_backoff(isolation, pfn);
 	return -ETIME;
 }
+#endif /* CONFIG_PINS_REVOKE */
 
 /* Nothing is pinned. Was it so a moment ago, or is a request just moving it? */
 static bool isolation_retry(struct pins_isolation *isolation,
@@ -282,9 +352,10 @@ static bool isolation_retry(struct pins_isolation *isolation,
 		return false;
 	if (obstacle == PINS_READY)
 		return true;
-	if (!isolation->since && !pins_moving())
+	if (!isolation->since && !atomic_read(&pins_movers))
 		return false;
-	return !pins_nap(0, NSEC_PER_MSEC, TASK_KILLABLE);
+	usleep_range(USEC_PER_MSEC, USEC_PER_MSEC + 50);
+	return true;
 }
 
 /**
@@ -317,6 +388,10 @@ bool pins_isolation_wait(struct pins_isolation *isolation)
 	isolation->pfn = pfn;
 	if (obstacle == PINS_SHORT)
 		err = isolation_sleep(isolation, pfn);
+#ifdef CONFIG_PINS_REVOKE
+	else if (pins_may_revoke())
+		err = isolation_revoke(isolation, pfn);
+#endif
 	if (err == -EINTR)
 		return false;
 	/* A pin that does not go keeps I/O from waiting in vain as well. */
@@ -347,20 +422,3 @@ void __pins_isolation_blocked(struct pins_isolation *isolation,
 	blocked->waited |= isolation->offline || isolation->since;
 }
 #endif
-
-static struct ctl_table pins_isolation_sysctls[] = {
-	{
-		.procname	= "pins_drain_max_us",
-		.data		= &pins_drain_max_us,
-		.maxlen		= sizeof(pins_drain_max_us),
-		.mode		= 0644,
-		.proc_handler	= proc_douintvec,
-	},
-};
-
-static int __init pins_isolation_init(void)
-{
-	register_sysctl_init("vm", pins_isolation_sysctls);
-	return 0;
-}
-late_initcall(pins_isolation_init);

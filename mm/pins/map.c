@@ -1205,34 +1205,8 @@ void __pins_range_removed(unsigned long start_pfn, unsigned long end_pfn)
 }
 
 /**
- * pins_map_holds() - has this cgroup a record of a folio?
- * @folio: the folio; while the caller has pins on it, its only record stays
- * @id: the cgroup
- *
- * Context: any but NMI.
- */
-bool pins_map_holds(struct folio *folio, u32 id)
-{
-	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
-	struct pins_place place = pins_place(&run);
-	struct pins_leaf *leaf;
-	unsigned long flags;
-	bool ret = false;
-
-	rcu_read_lock();
-	leaf = xa_load(place.map, place.index);
-	if (leaf) {
-		raw_spin_lock_irqsave(&leaf->lock, flags);
-		ret = slot_find(&leaf->slot[place.slot], id);
-		raw_spin_unlock_irqrestore(&leaf->lock, flags);
-	}
-	rcu_read_unlock();
-	return ret;
-}
-
-/**
- * pins_map_may_hold() - the same, but without looking through a list
- * @folio: the folio
+ * pins_map_may_hold() - may this cgroup have a record of a folio?
+ * @folio: the folio; a list is not looked through
  * @id: the cgroup
  *
  * Context: any but NMI.

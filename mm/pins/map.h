@@ -208,7 +208,6 @@ static inline void pins_give_back_pages(struct page **pages, unsigned long nr)
 
 bool pins_wait_released(struct pins_charge *charge, unsigned long *until);
 
-bool pins_map_holds(struct folio *folio, u32 id);
 bool pins_map_may_hold(struct folio *folio, u32 id);
 int pins_map_add(struct pins_iter *it, struct pins_owner *owner);
 void pins_map_more(struct folio *folio, u32 id, unsigned int n);

@@ -14,15 +14,12 @@
 #include "../internal.h"
 #include "internal.h"
 
-/**
- * pins_obstacle() - what does a page say about whether its folio can be moved?
- * @pfn: the page; set to the first one of its folio
- * @next: set to where the next folio begins
+/*
+ * What does a page say about whether its folio can be moved? Sets @pfn to the first page
+ * of the folio, @next to where the next one begins. In any context.
  *
  * The memory may be going away, but not under RCU once its section has been found
  * online: see pins_isolation_end().
- *
- * Context: any.
  */
 enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
 {
@@ -65,86 +62,74 @@ out:
 	return ret;
 }
 
-/**
- * pins_nap() - sleep before looking again whether a pin is gone
- * @waited: for how long it has been waited already, in ns
- * @left: how much longer that may go on, in ns
- * @state: %TASK_KILLABLE or %TASK_INTERRUPTIBLE
+/*
+ * Sleep until a folio has lost its pins, or with @isolated need not be left alone any
+ * more. It has slept since @since, and does so until @until, in ns. Return 0, -ETIME, or
+ * -EINTR for a signal.
  *
- * Nobody is woken by an unpin, which would have to look for sleepers each time.
- * So that very many of them do not take the CPU for themselves, they come more
- * seldom the longer they have waited.
- *
- * Context: process context.
- * Return: 0, or -EINTR for a signal.
+ * Nobody is woken by an unpin, which would have to look for sleepers each time. So that
+ * very many of them do not take the CPU for themselves, they come more seldom the longer
+ * they have waited.
  */
-int pins_nap(u64 waited, u64 left, unsigned int state)
+int pins_sleep(unsigned long pfn, u64 since, u64 until, unsigned int state, bool isolated)
 {
-	u64 ns = clamp_t(u64, waited >> 3, NSEC_PER_MSEC, 16 * NSEC_PER_MSEC);
-	ktime_t timeout = min(ns, left);
+	u64 now = ktime_get_ns(), ns;
+	unsigned long first, next;
+	ktime_t timeout;
 
-	set_current_state(state);
-	schedule_hrtimeout_range(&timeout, 50 * NSEC_PER_USEC, HRTIMER_MODE_REL);
-	return signal_pending_state(state, current) ? -EINTR : 0;
+	do {
+		ns = clamp_t(u64, (now - since) >> 3, NSEC_PER_MSEC, 16 * NSEC_PER_MSEC);
+		timeout = now < until ? min(ns, until - now) : 1;
+		set_current_state(state);
+		schedule_hrtimeout_range(&timeout, 50 * NSEC_PER_USEC, HRTIMER_MODE_REL);
+		if (signal_pending_state(state, current))
+			return -EINTR;
+		first = pfn;
+		if (pins_obstacle(&first, &next) != PINS_SHORT ||
+		    (isolated && !pins_isolation_at(first, next - first)))
+			return 0;
+		now = ktime_get_ns();
+	} while (now < until);
+	return -ETIME;
 }
 
 /*
- * migrate_pages() splits large folios for which it gets none: there is one. It may
- * split them all the same; for the pieces this is none.
- */
-static struct folio *pins_large_target(struct folio *folio, unsigned long target)
-{
-	struct folio **ret = (struct folio **)target;
-
-	if (!*ret || folio_order(*ret) != folio_order(folio))
-		return NULL;
-	return xchg(ret, NULL);
-}
-
-static void pins_large_unused(struct folio *folio, unsigned long target)
-{
-	*(struct folio **)target = folio;
-}
-
-static unsigned int pins_migrate_large(struct folio *folio, struct folio *target,
-				       enum migrate_mode mode, int reason)
-{
-	unsigned int moved = 0;
-	LIST_HEAD(list);
-
-	list_move(&folio->lru, &list);
-	if (target)
-		migrate_pages(&list, pins_large_target, pins_large_unused,
-			      (unsigned long)&target, mode, reason, &moved);
-	if (target)
-		folio_put(target);
-	putback_movable_pages(&list);
-	return moved;
-}
-
-/**
- * pins_migrate() - move isolated folios, and do not split large ones
- * @folios: the folios; those that cannot be moved are put back
- * @target: allocates where to
- * @private: for @target
- * @mode: how
- * @reason: what for
+ * Move isolated folios to what @target allocates, but those that are pinned: @pinned is
+ * set to one of these. Return how many pages were moved; what was not is put back.
  *
- * Context: process context, sleeps.
- * Return: how many pages were moved.
+ * migrate_pages() splits a large folio if it gets no memory for it. See first whether
+ * there is some.
  */
 unsigned int pins_migrate(struct list_head *folios, new_folio_t target,
-			  unsigned long private, enum migrate_mode mode, int reason)
+			  unsigned long private, enum migrate_mode mode, int reason,
+			  unsigned long *pinned)
 {
-	unsigned int moved = 0, small = 0;
-	struct folio *folio, *next;
+	struct folio *folio, *next, *free;
+	unsigned int moved = 0, nr;
+	LIST_HEAD(small);
+	LIST_HEAD(large);
 
-	list_for_each_entry_safe(folio, next, folios, lru)
-		if (folio_test_large(folio))
-			moved += pins_migrate_large(folio, target(folio, private),
-						    mode, reason);
-	if (!list_empty(folios))
-		migrate_pages(folios, target, NULL, private, mode, reason, &small);
+	list_for_each_entry_safe(folio, next, folios, lru) {
+		if (pins_folio_pins(folio)) {
+			*pinned = folio_pfn(folio);
+		} else if (!folio_test_large(folio)) {
+			list_move_tail(&folio->lru, &small);
+		} else {
+			free = target(folio, private);
+			if (!free)
+				continue;
+			folio_put(free);
+			list_move(&folio->lru, &large);
+			migrate_pages(&large, target, NULL, private, mode, reason, &nr);
+			putback_movable_pages(&large);
+			moved += nr;
+		}
+	}
 	putback_movable_pages(folios);
-	return moved + small;
+	if (!list_empty(&small)) {
+		migrate_pages(&small, target, NULL, private, mode, reason, &nr);
+		putback_movable_pages(&small);
+		moved += nr;
+	}
+	return moved;
 }

@@ -36,6 +36,9 @@
 
 #include "../internal.h"
 #include "internal.h"
+#ifdef CONFIG_PINS_REVOKE
+#include <linux/pins_revoke.h>
+#endif
 
 /**
  * struct pins_fit - what is known of a request before it pins
@@ -43,6 +46,7 @@
  * @id: the number of that cgroup
  * @writes: whether it is FOLL_WRITE
  * @room: how many pages may be new
+ * @most: no need to look further once more are
  * @pinned: how many pages the cgroup has pinned
  * @new: how many are new for certain, in private mappings
  * @shared: how many pages of the current mapping may be
@@ -53,6 +57,7 @@ struct pins_fit {
 	u32 id;
 	bool writes;
 	unsigned long room;
+	unsigned long most;
 	unsigned long pinned;
 	unsigned long new;
 	unsigned long shared;
@@ -131,7 +136,7 @@ static int fit_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	pte_unmap_unlock(start, ptl);
 out:
 	cond_resched();
-	return fit_needed(fit) > fit->room;
+	return fit_needed(fit) > fit->most;
 }
 
 static int fit_hole(unsigned long addr, unsigned long end, int depth,
@@ -142,7 +147,7 @@ static int fit_hole(unsigned long addr, unsigned long end, int depth,
 	if (!walk->vma)
 		return -EFAULT;
 	fit_missing(fit, walk, (end - addr) / PAGE_SIZE);
-	return fit_needed(fit) > fit->room;
+	return fit_needed(fit) > fit->most;
 }
 
 /* What is not to be pinned is GUP's to refuse: it says why. */
@@ -208,7 +213,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 	unsigned long until = 0, settled, now;
 	bool ret;
 
-	charge->pins = mm ? get_pins_cgroup_from_mm(mm) : get_pins_cgroup_from_current();
+	charge->pins = get_pins_cgroup_from_mm(mm);
 	if (!charge->pins)
 		return false;
 	fit.id = pins_cgroup_id(charge->pins);
@@ -218,6 +223,12 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 		fit.room = pins_cgroup_room(charge, &settled);
 		if (likely(nr_pages <= fit.room) || (gup_flags & FOLL_FORCE))
 			break;
+		fit.most = fit.room;
+#ifdef CONFIG_PINS_REVOKE
+		/* To make room for it, one has to know how much that is. */
+		if (pins_may_revoke())
+			fit.most = max(fit.room, pins_cgroup_least_max(charge->pins));
+#endif
 		fit.pinned = pins_cgroup_pinned(charge->pins);
 		fit.new = 0;
 		fit.shared = 0;
@@ -228,6 +239,7 @@ bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_
 		if (mm && !locked)
 			mmap_read_unlock(mm);
 		charge->needed = fit_needed(&fit);
+		charge->worst = fit.new + max(fit.shared, fit.most_shared);
 		/* What was released while it looked is room now, or pinned again. */
 		ret &= charge->needed > pins_cgroup_room(charge, &now) && now == settled;
 	} while (ret && pins_wait_released(charge, &until));

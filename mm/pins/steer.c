@@ -56,12 +56,6 @@
 
 static unsigned long steer_no_block[MAX_NUMNODES];	/* when, in jiffies */
 
-/* The cgroup that would pay for the pins, as in charge.c */
-static struct pins_cgroup *steer_payer(struct mm_struct *mm)
-{
-	return mm ? get_pins_cgroup_from_mm(mm) : get_pins_cgroup_from_current();
-}
-
 /* In pages */
 static void steer_count(struct pins_steer *steer, enum pins_stat_item item, long n)
 {
@@ -69,7 +63,7 @@ static void steer_count(struct pins_steer *steer, enum pins_stat_item item, long
 
 	if (!n || !pins_enabled())
 		return;
-	pins = steer_payer(steer->mm);
+	pins = get_pins_cgroup_from_mm(steer->mm);
 	if (!pins)
 		return;
 	pins_cgroup_count(pins, item, n);
@@ -95,13 +89,18 @@ void __pins_steered(struct pins_steer *steer, unsigned int moved,
 static bool steer_wait(struct pins_steer *steer)
 {
 	unsigned long pfn = steer->blocked, next;
-	u64 begin = ktime_get_ns(), waited = 0, max;
+	u64 begin = ktime_get_ns(), max;
 	enum pins_obstacle obstacle;
-	int err = 0;
+	int err;
 
 	if (!IS_ENABLED(CONFIG_PINS_WAIT))
 		return !steer->rounds;
 	obstacle = pins_obstacle(&pfn, &next);
+	/* Whoever empties this memory may look at it or move it, time and again. */
+	if (obstacle < PINS_SHORT && pins_isolation_at(pfn, 1)) {
+		schedule_timeout_killable(1);
+		return true;
+	}
 	/* It may have lost its pins just before we looked. */
 	if (obstacle != PINS_SHORT)
 		return steer->rounds < (obstacle == PINS_READY ? 3 : 1);
@@ -109,14 +108,9 @@ static bool steer_wait(struct pins_steer *steer)
 		return false;
 	/* mmap_lock may be held. */
 	max = min((u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC, PINS_STEER_WAIT);
-	while (!err && obstacle == PINS_SHORT && waited < max) {
-		err = pins_nap(waited, max - waited, TASK_KILLABLE);
-		pfn = steer->blocked;
-		obstacle = pins_obstacle(&pfn, &next);
-		waited = ktime_get_ns() - begin;
-	}
-	steer->waited += waited;
-	return !err && obstacle != PINS_SHORT;
+	err = pins_sleep(pfn, begin, begin + max, TASK_KILLABLE, false);
+	steer->waited += ktime_get_ns() - begin;
+	return !err;
 }
 
 /*
@@ -164,7 +158,7 @@ static bool steer_again(struct pins_steer *steer, long *ret)
 /* Are pins of this memory to leave movable pageblocks? */
 static bool steers_blocks(struct mm_struct *mm)
 {
-	struct pins_cgroup *pins = steer_payer(mm);
+	struct pins_cgroup *pins = get_pins_cgroup_from_mm(mm);
 	bool ret;
 
 	if (!pins)
@@ -300,8 +294,7 @@ static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 {
 	unsigned long failed, wanted = 0;
 	nodemask_t full = NODE_MASK_NONE;
-	struct folio *folio, *next;
-	LIST_HEAD(pinned);
+	struct folio *folio;
 	unsigned int moved;
 	LIST_HEAD(list);
 
@@ -316,15 +309,10 @@ static bool steer_blocks(struct pins_steer *steer, struct pins_iter *it)
 	}
 	pins_give_back(it);
 
-	list_for_each_entry_safe(folio, next, &list, lru) {
+	list_for_each_entry(folio, &list, lru)
 		wanted += folio_nr_pages(folio);
-		/* By somebody else */
-		if (pins_folio_pins(folio))
-			list_move_tail(&folio->lru, &pinned);
-	}
-	putback_movable_pages(&pinned);
 	moved = pins_migrate(&list, steer_target, (unsigned long)&full,
-			     MIGRATE_SYNC_LIGHT, MR_LONGTERM_PIN);
+			     MIGRATE_SYNC_LIGHT, MR_LONGTERM_PIN, &steer->blocked);
 	steer_count(steer, PINS_STEERED_BLOCK, moved);
 	steer_count(steer, PINS_STEER_FAILED, failed + wanted - moved);
 	return true;

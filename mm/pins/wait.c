@@ -13,10 +13,7 @@
  * Folios that are known to be pinned for the long term are not waited for: the isolator
  * does not get them.
  *
- * Who holds what while waiting, and what breaks the cycles
- * --------------------------------------------------------
- *
- * A task in GUP holds no mmap_lock, and no page table lock, reference, pin or lock
+ * A task that waits holds no mmap_lock, and no page table lock, reference, pin or lock
  * of any folio on account of this request. It holds what its caller holds: an
  * inode's lock (direct I/O), uring_lock (io_uring, if it submits inline), a tag of a
  * block device (passthrough I/O), a mutex of iommufd or a driver; and pins of earlier
@@ -43,7 +40,6 @@
 
 #include <linux/ktime.h>
 #include <linux/migrate.h>
-#include <linux/mutex.h>
 #include <linux/psi.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
@@ -55,9 +51,6 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/pins_wait.h>
 
-/* On while some task may wait */
-DEFINE_STATIC_KEY_DEFERRED_TRUE(pins_wait_key, PINS_KEY_LINGER);
-
 /* For tasks that nothing else is said about */
 static unsigned int pins_wait_max_us = 1000;
 
@@ -67,27 +60,9 @@ static unsigned int pins_wait_max_us = 1000;
 /* For how many times as long as it may lose anything a task then gets on */
 #define PINS_REST	10
 
-/* Requests that have isolated folios, which the isolator then cannot find */
-static atomic_t pins_movers = ATOMIC_INIT(0);
+atomic_t pins_movers = ATOMIC_INIT(0);
 
-/**
- * pins_moving() - is a request moving folios right now?
- *
- * Context: any.
- */
-bool pins_moving(void)
-{
-	return atomic_read(&pins_movers);
-}
-
-/* Has a folio to move, and can it be? */
-static bool wait_has_to_move(struct folio *folio)
-{
-	return pins_isolation_at(folio_pfn(folio), folio_nr_pages(folio)) &&
-	       !is_zero_folio(folio) && !pins_folio_recorded(folio);
-}
-
-/* The folio of entry @i of a request if so, and the entry before is of another */
+/* The folio of entry @i of a request, if it has to move, and the one before is of another */
 static struct folio *wait_folio(struct page **pages, unsigned long i)
 {
 	struct folio *folio = page_folio(pages[i]);
@@ -97,7 +72,10 @@ static struct folio *wait_folio(struct page **pages, unsigned long i)
 		cond_resched();
 	if (i && page_folio(pages[i - 1]) == folio)
 		return NULL;
-	return wait_has_to_move(folio) ? folio : NULL;
+	if (!pins_isolation_at(folio_pfn(folio), folio_nr_pages(folio)) ||
+	    is_zero_folio(folio) || pins_folio_recorded(folio))
+		return NULL;
+	return folio;
 }
 
 /*
@@ -114,7 +92,7 @@ static u64 wait_left(void)
 	max = pins_cgroup_wait_max(max);
 	rcu_read_unlock();
 	if (max == PINS_WAIT_MAX)
-		return U64_MAX;
+		return S64_MAX;
 #endif
 	max *= NSEC_PER_USEC;
 	if (current->nvcsw != current->pins_lost_nvcsw &&
@@ -123,14 +101,23 @@ static u64 wait_left(void)
 	return max > current->pins_lost ? max - current->pins_lost : 0;
 }
 
-bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wanted,
-		      unsigned int flags)
+/**
+ * pins_must_wait() - may a request that the fast path has pinned have to wait?
+ * @pages: the pages that were pinned
+ * @nr: how many
+ * @wanted: how many are to be
+ * @flags: FOLL_ flags
+ *
+ * Context: process context.
+ * Return: whether it has to be given back and start over in the slow path, where
+ * pins_wait() waits.
+ */
+bool pins_must_wait(struct page **pages, unsigned long nr, unsigned long wanted,
+		    unsigned int flags)
 {
 	unsigned long i;
 
-	if ((flags & (FOLL_PIN | FOLL_NOFAULT)) != FOLL_PIN)
-		return false;
-	if (!wait_left())
+	if ((flags & (FOLL_PIN | FOLL_NOFAULT)) != FOLL_PIN || !wait_left())
 		return false;
 	/* The rest may have to wait, and does not do so with pins. */
 	if (nr && nr < wanted)
@@ -139,18 +126,6 @@ bool __pins_must_wait(struct page **pages, unsigned long nr, unsigned long wante
 		if (wait_folio(pages, i))
 			return true;
 	return false;
-}
-
-/* The time since the request was held up, or last looked at the clock, is lost. */
-static void wait_account(struct pins_wait *wait)
-{
-	u64 now = ktime_get_ns(), ns = now - wait->since;
-
-	wait->since = now;
-	wait->lost += ns;
-	current->pins_lost += ns;
-	current->pins_lost_at = now;
-	current->pins_lost_nvcsw = current->nvcsw;
 }
 
 /* For the tracepoints */
@@ -167,32 +142,29 @@ static u64 wait_cgroup(void)
 	return ino;
 }
 #else
-static u64 wait_cgroup(void)
-{
-	return 0;
-}
+static inline u64 wait_cgroup(void) { return 0; }
 #endif
 
-/* The request goes on, or has failed. */
+/* The request goes on, or has failed. All the time since it was held up first is lost. */
 static void wait_end(struct pins_wait *wait)
 {
+	u64 now = ktime_get_ns(), lost = now - wait->since;
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	struct pins_cgroup *pins = get_pins_cgroup_from_current();
 
 	if (pins) {
-		pins_cgroup_waited(pins, wait->slept && !wait->counted,
-				   div_u64(wait->lost, NSEC_PER_USEC), wait->timed_out);
+		pins_cgroup_count(pins, PINS_WAIT, wait->slept);
+		pins_cgroup_count(pins, PINS_WAIT_USEC, div_u64(lost, NSEC_PER_USEC));
+		pins_cgroup_count(pins, PINS_WAIT_TIMEOUT, wait->timed_out);
 		put_pins_cgroup(pins);
 	}
 #endif
-	trace_pins_wait_end(wait_cgroup(), wait->pfn, wait->lost);
+	current->pins_lost += lost;
+	current->pins_lost_at = now;
+	current->pins_lost_nvcsw = current->nvcsw;
+	trace_pins_wait_end(wait_cgroup(), wait->pfn, lost);
 	if (wait->timed_out)
-		trace_pins_wait_timeout(wait_cgroup(), wait->pfn, wait->lost);
-	/* The same request may come by again. */
-	wait->counted |= wait->slept;
-	wait->timed_out = false;
-	wait->since = 0;
-	wait->lost = 0;
+		trace_pins_wait_timeout(wait_cgroup(), wait->pfn, lost);
 }
 
 /* Where a folio goes, if that needs no reclaim */
@@ -238,46 +210,6 @@ static bool wait_collect(struct pins_wait *wait, struct page **pages, unsigned l
 	return found;
 }
 
-/* Move those that nobody else has pinned. Return whether any was. */
-static bool wait_move(struct pins_wait *wait, struct list_head *folios)
-{
-	struct folio *folio, *next;
-	LIST_HEAD(pinned);
-	bool moved;
-
-	list_for_each_entry_safe(folio, next, folios, lru) {
-		if (pins_folio_pins(folio)) {
-			wait->pfn = folio_pfn(folio);
-			list_move_tail(&folio->lru, &pinned);
-		}
-	}
-	putback_movable_pages(&pinned);
-	moved = !list_empty(folios) &&
-		pins_migrate(folios, wait_target, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE);
-	/* What could not be moved is to be found again by others. */
-	lru_add_drain();
-	return moved;
-}
-
-/* Sleep until a folio has lost its pins, or need not be left alone any more. */
-static int wait_sleep(struct pins_wait *wait, u64 left, unsigned int state)
-{
-	u64 begin = ktime_get_ns(), waited = 0;
-	enum pins_obstacle obstacle;
-	unsigned long pfn, next;
-	int err;
-
-	wait->slept = true;
-	do {
-		err = pins_nap(wait->lost + waited, left - waited, state);
-		waited = ktime_get_ns() - begin;
-		pfn = wait->pfn;
-		obstacle = pins_obstacle(&pfn, &next);
-	} while (!err && waited < left && obstacle == PINS_SHORT &&
-		 pins_isolation_at(pfn, next - pfn));
-	return err;
-}
-
 /*
  * A request has pinned its pages. If some of them have to move, give all of them back
  * and try to get these out of the way. Return 1 to start over, 0 if the request may
@@ -286,12 +218,15 @@ static int wait_sleep(struct pins_wait *wait, u64 left, unsigned int state)
 static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 			 struct page **pages, long nr, int *locked, unsigned int state)
 {
-	u64 left = wait_left(), begin = ktime_get_ns(), took;
+	u64 now = ktime_get_ns(), left;
 	unsigned long pflags;
 	LIST_HEAD(folios);
-	bool moved;
 	int err = 0;
+	bool moved;
 
+	if (!wait->since)
+		wait->until = now + wait_left();
+	left = wait->until > now ? wait->until - now : 0;
 	/* It may lose nothing, and has not: do not even look. */
 	if (!left && !wait->since)
 		return 0;
@@ -302,7 +237,7 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 	}
 
 	if (!wait->since) {
-		wait->since = begin;
+		wait->since = now;
 		trace_pins_wait_begin(wait_cgroup(), wait->pfn, left);
 	}
 	psi_memstall_enter(&pflags);
@@ -311,16 +246,19 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
 		mmap_read_unlock(mm);
 		*locked = 0;
 	}
-	moved = wait_move(wait, &folios);
+	moved = pins_migrate(&folios, wait_target, 0, MIGRATE_ASYNC, MR_CONTIG_RANGE,
+			     &wait->pfn);
+	/* What could not be moved is to be found again by others. */
+	lru_add_drain();
 	atomic_dec(&pins_movers);
 	if (!moved && current->pins_nowait) {
 		wait->pass = true;
 	} else if (!moved) {
-		took = ktime_get_ns() - begin;
-		err = wait_sleep(wait, left > took ? left - took : 1, state);
+		wait->slept = true;
+		err = pins_sleep(wait->pfn, wait->since, wait->until, state, true);
 	}
 	psi_memstall_leave(&pflags);
-	return err ?: 1;
+	return err == -EINTR ? err : 1;
 }
 
 /**
@@ -331,9 +269,6 @@ static int wait_make_way(struct pins_wait *wait, struct mm_struct *mm,
  * @nr: how many, or an error; replaced by -EINTR if that is why the wait ended
  * @locked: whether mmap_lock is held; it is not after a wait
  * @flags: FOLL_ flags
- *
- * What counts is the time since the request was held up first, also if it was spent
- * on moving folios, or on pinning them anew.
  *
  * Context: process context, sleeps no longer than wait_left().
  * Return: whether to start over. Then nothing is pinned.
@@ -346,47 +281,31 @@ bool pins_wait(struct pins_wait *wait, struct mm_struct *mm, struct page **pages
 	unsigned int has_to = FOLL_PIN | FOLL_UNLOCKABLE;
 	int again = 0;
 
-	if (wait->since)
-		wait_account(wait);
 	if (*nr > 0 && !wait->pass &&
 	    (flags & (has_to | FOLL_NOWAIT | FOLL_NOFAULT)) == has_to &&
 	    !(current->flags & (PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS)))
 		again = wait_make_way(wait, mm, pages, *nr, locked, state);
-	if (again < 0) {
-		wait_account(wait);
+	if (again < 0)
 		*nr = again;
-	}
 	if (again <= 0 && wait->since)
 		wait_end(wait);
 	return again > 0;
 }
 
-static int pins_wait_max_sysctl(const struct ctl_table *table, int write,
-				void *buffer, size_t *lenp, loff_t *ppos)
-{
-	static DEFINE_MUTEX(lock);
-	unsigned int old;
-	int err;
-
-	mutex_lock(&lock);
-	old = pins_wait_max_us;
-	err = proc_douintvec_minmax(table, write, buffer, lenp, ppos);
-	pins_wait_update_key(old, pins_wait_max_us);
-	mutex_unlock(&lock);
-	return err;
-}
-
-/* Larger ones are kept for other meanings. */
-static unsigned int pins_wait_max_us_max = UINT_MAX - 2;
-
 static struct ctl_table pins_wait_sysctls[] = {
+	{
+		.procname	= "pins_drain_max_us",
+		.data		= &pins_drain_max_us,
+		.maxlen		= sizeof(pins_drain_max_us),
+		.mode		= 0644,
+		.proc_handler	= proc_douintvec,
+	},
 	{
 		.procname	= "pins_wait_max_us",
 		.data		= &pins_wait_max_us,
 		.maxlen		= sizeof(pins_wait_max_us),
 		.mode		= 0644,
-		.proc_handler	= pins_wait_max_sysctl,
-		.extra2		= &pins_wait_max_us_max,
+		.proc_handler	= proc_douintvec,
 	},
 };
 

@@ -73,6 +73,51 @@ TRACE_EVENT(pins_refuse,
 		  __entry->bytes)
 );
 
+#ifdef CONFIG_PINS_REVOKE
+/* The pins of a buffer were taken back. */
+TRACE_EVENT(pins_revoke,
+
+	TP_PROTO(u64 cgroup, unsigned long nr_pages),
+
+	TP_ARGS(cgroup, nr_pages),
+
+	TP_STRUCT__entry(
+		__field(u64,		cgroup)
+		__field(unsigned long,	nr_pages)
+	),
+
+	TP_fast_assign(
+		__entry->cgroup		= cgroup;
+		__entry->nr_pages	= nr_pages;
+	),
+
+	TP_printk("cgroup=%llu pages=%lu", __entry->cgroup, __entry->nr_pages)
+);
+
+/* A part of it was pinned again, which took so long. */
+TRACE_EVENT(pins_repin,
+
+	TP_PROTO(u64 cgroup, unsigned long nr_pages, u64 usecs),
+
+	TP_ARGS(cgroup, nr_pages, usecs),
+
+	TP_STRUCT__entry(
+		__field(u64,		cgroup)
+		__field(unsigned long,	nr_pages)
+		__field(u64,		usecs)
+	),
+
+	TP_fast_assign(
+		__entry->cgroup		= cgroup;
+		__entry->nr_pages	= nr_pages;
+		__entry->usecs		= usecs;
+	),
+
+	TP_printk("cgroup=%llu pages=%lu usecs=%llu", __entry->cgroup,
+		  __entry->nr_pages, __entry->usecs)
+);
+#endif /* CONFIG_PINS_REVOKE */
+
 #ifdef CONFIG_PINS_BLOCKED
 /*
  * Memory that had to move could not, on account of so many pages that this cgroup

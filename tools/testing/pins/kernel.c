@@ -219,6 +219,25 @@ bool css_tryget(struct cgroup_subsys_state *css)
 	return !css->parent || atomic_long_add_unless(&css->refcnt, 1, 0);
 }
 
+/*
+ * In any order but parents first: they have lower numbers, or else were there before. One
+ * that goes is not found: it is kept only for those that were there when it went.
+ */
+struct cgroup_subsys_state *css_next_descendant_pre(struct cgroup_subsys_state *pos,
+						    struct cgroup_subsys_state *root)
+{
+	struct cgroup_subsys_state *css;
+	int id;
+
+	CHECK(current->rcu_nesting);
+	for (id = pos ? pos->id + 1 : 1; id < NR_CSS; id++) {
+		css = rcu_dereference(css_of_id[id]);
+		if (css && cgroup_is_descendant(css->cgroup, root->cgroup))
+			return css;
+	}
+	return NULL;
+}
+
 bool cgroup_is_descendant(struct cgroup *cgrp, struct cgroup *ancestor)
 {
 	while (cgrp && cgrp != ancestor)

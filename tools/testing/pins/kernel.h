@@ -24,6 +24,7 @@
 
 #define CONFIG_CGROUP_PINS 1
 #define CONFIG_PINS_STEER 1
+#define CONFIG_PINS_REVOKE 1
 #define CONFIG_SPARSEMEM_VMEMMAP 1
 #define CONFIG_DEBUG_FS 1
 #define CONFIG_64BIT 1
@@ -248,6 +249,7 @@ extern __thread struct task_struct *current_task;
 #define current		current_task
 #define in_task()	(!current->irq)
 #define fatal_signal_pending(task) ((task)->killed)
+#define task_sigpending(task)	((task)->killed)
 #define get_cpu()	(current->cpu)
 #define put_cpu()	do { } while (0)
 
@@ -343,6 +345,9 @@ static inline int mutex_lock_killable(struct mutex *lock)
 	__spin_lock((spinlock_t *)lock);
 	return 0;
 }
+
+/* Nobody else is there where it is used. */
+#define mutex_trylock(lock)	({ mutex_lock(lock); true; })
 
 /* Cgroups are freed wherever their last reference goes here. */
 #define mutex_lock(lock)	__spin_lock((spinlock_t *)(lock))
@@ -599,6 +604,7 @@ extern unsigned long the_time;
 #define time_before(a, b)	time_after(b, a)
 #define time_after_eq(a, b)	(!time_before(a, b))
 #define schedule_timeout_killable(timeout) (void)(timeout)
+#define MAX_JIFFY_OFFSET	(LONG_MAX / 2 - 1)
 
 /* The kernel log */
 struct ratelimit_state { int unused; };
@@ -677,6 +683,11 @@ bool css_tryget(struct cgroup_subsys_state *css);
 void css_put_many(struct cgroup_subsys_state *css, unsigned int n);
 void css_rstat_flush(struct cgroup_subsys_state *css);
 bool cgroup_is_descendant(struct cgroup *cgrp, struct cgroup *ancestor);
+struct cgroup_subsys_state *css_next_descendant_pre(struct cgroup_subsys_state *pos,
+						    struct cgroup_subsys_state *root);
+
+#define css_for_each_descendant_pre(pos, root)				\
+	for ((pos) = NULL; ((pos) = css_next_descendant_pre(pos, root)); )
 
 /* The root has no count. */
 #define css_get_many(css, n)	atomic_long_add(n, &(css)->refcnt)
@@ -748,9 +759,13 @@ extern bool tracing;
 #define trace_pins_charge_enabled()	tracing
 #define trace_pins_uncharge_enabled()	tracing
 #define trace_pins_refuse_enabled()	tracing
+#define trace_pins_revoke_enabled()	tracing
+#define trace_pins_repin_enabled()	tracing
 #define trace_pins_charge(cgroup, pfn, order) CHECK(cgroup)
 #define trace_pins_uncharge(cgroup, pfn, order) CHECK(cgroup)
 #define trace_pins_refuse(cgroup, pfn, order, nr) CHECK((cgroup) && (nr))
+#define trace_pins_revoke(cgroup, nr)	CHECK(cgroup)
+#define trace_pins_repin(cgroup, nr, usecs) CHECK(cgroup)
 
 #define DEFINE_DEBUGFS_ATTRIBUTE(name, get, set, fmt) \
 	static int __maybe_unused (*name)(void *, u64 *) = get

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <time.h>
 #include "world.h"
+#include <linux/pins_revoke.h>
 
 /* Places for cgroups; 0 is the root. More than the records of two pieces of list */
 #define NR_SLOTS	22
@@ -31,6 +32,7 @@ struct m_cgroup {
 	long own;		/* charged to itself */
 	unsigned int children;
 	bool removed;
+	bool idle;		/* pins.revoke */
 };
 
 struct m_record {
@@ -278,11 +280,29 @@ void fail(const char *fmt, ...)
 struct held {
 	unsigned int nr;
 	u16 page[MOST];
+	struct revocable *rev;
 };
 
 static struct held held[NR_HELD];
 static unsigned int nr_held;
 static unsigned int block_order[NR_BLOCKS];
+
+/* Pins that may be taken back: those of a request */
+struct revocable {
+	struct pins_revocable rev;
+	struct m_cgroup *cg;
+	struct held *held;	/* NULL once they were */
+	unsigned long used;
+};
+
+#define NR_REVOCABLE	16
+
+static struct revocable revocable[NR_REVOCABLE];
+static bool revoke_never;	/* nothing can be taken back just now, */
+static struct held *revoke_for;	/* nor what shares folios with that request */
+static bool revoke_busy;	/* something could not be */
+static long revoked;		/* requests; and in all */
+static u64 revoked_total;
 
 static struct m_folio *m_of(struct page *page)
 {
@@ -331,6 +351,25 @@ static void check_all(void)
 	peek_consistent(false);
 }
 
+/* The owner lets go of what may be taken back, or was. */
+static void drop_revocable(struct revocable *r)
+{
+	if (!r->cg)
+		return;
+	pins_revocable_del(&r->rev);
+	pins_revocable_free(&r->rev);
+	if (r->held)
+		r->held->rev = NULL;
+	r->cg = NULL;
+}
+
+static void move_held(struct held *to, struct held *from)
+{
+	*to = *from;
+	if (to->rev)
+		to->rev->held = to;
+}
+
 static void make_cgroup(int i)
 {
 	static const int parent[NR_SLOTS] = {
@@ -356,6 +395,9 @@ static void remove_cgroup(int i)
 	for (child = i + 1; child < NR_SLOTS; child++)
 		if (slot[child] && slot[child]->parent == cg)
 			remove_cgroup(child);
+	for (child = 0; child < NR_REVOCABLE; child++)
+		if (revocable[child].cg == cg)
+			drop_revocable(&revocable[child]);
 	slot[i] = NULL;
 	cg->removed = true;
 	cgroup_remove(cg->cgrp);
@@ -448,6 +490,107 @@ static unsigned int m_run(struct page **pages, unsigned int nr)
 	return n;
 }
 
+static bool share_folios(const struct held *a, const struct held *b)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < a->nr; i++)
+		for (j = 0; j < b->nr; j++)
+			if (m_of(&mem_map[a->page[i]]) == m_of(&mem_map[b->page[j]]))
+				return true;
+	return false;
+}
+
+/*
+ * A request that is refused for lack of room tries again, and may have lowered records of
+ * others each time. The model does not know how far it came.
+ */
+static bool rev_trylock(struct pins_revocable *rev)
+{
+	struct held *h = container_of(rev, struct revocable, rev)->held;
+	bool locked = revoke_never || (revoke_for && share_folios(h, revoke_for)) || !rnd(8);
+
+	revoke_busy |= locked;
+	return !locked;
+}
+
+static void rev_unlock(struct pins_revocable *rev)
+{
+}
+
+static unsigned long rev_used(const struct pins_revocable *rev)
+{
+	return container_of(rev, struct revocable, rev)->used;
+}
+
+/* As io_uring does: on behalf of who pays */
+static int rev_revoke(struct pins_revocable *rev, unsigned long start_pfn,
+		      unsigned long end_pfn, bool yield)
+{
+	struct revocable *r = container_of(rev, struct revocable, rev);
+	u32 attribution = m_attribution, id = r->cg->cgrp->pins->id, active;
+	struct m_folio *folios[MOST];
+	struct page *pages[MOST];
+	unsigned int run[MOST], i;
+	struct m_cgroup *cg;
+
+	CHECK(!end_pfn && r->held && r->held->rev == r);
+	for (cg = r->cg; cg && !cg->idle; cg = cg->parent)
+		;
+	CHECK(cg);
+	if (!rnd(8)) {
+		revoke_busy = true;
+		return -EBUSY;
+	}
+	for (i = 0; i < r->held->nr; i++) {
+		pages[i] = &mem_map[r->held->page[i]];
+		folios[i] = m_of(pages[i]);
+	}
+	for (i = 0; i < r->held->nr; i++)
+		run[i] = m_run(pages + i, r->held->nr - i);
+	active = set_active_pins(id);
+	unpin_user_pages(pages, r->held->nr);
+	set_active_pins(active);
+	m_attribution = id;
+	for (i = 0; i < r->held->nr; i += run[i])
+		m_dropped(folios[i], run[i]);
+	m_attribution = attribution;
+	m_account(r->cg, PINS_REVOKED, r->rev.nr_pages);
+	r->held->nr = 0;
+	r->held->rev = NULL;
+	r->held = NULL;
+	revoked++;
+	revoked_total++;
+	return 1;
+}
+
+static const struct pins_revocable_ops revocable_ops = {
+	.trylock = rev_trylock, .unlock = rev_unlock, .used = rev_used, .revoke = rev_revoke,
+};
+
+/* From now on a request that was charged may lose its pins, if its cgroup gives way. */
+static void make_revocable(struct held *h, struct m_cgroup *cg)
+{
+	struct revocable *r = &revocable[rnd(NR_REVOCABLE)];
+	struct folio *last = NULL;
+	unsigned int i;
+
+	drop_revocable(r);
+	*r = (struct revocable){
+		.rev.ops = &revocable_ops, .rev.end_pfn = ULONG_MAX,
+		.cg = cg, .held = h, .used = jiffies - rnd(1000),
+	};
+	for (i = 0; i < h->nr; i++) {
+		struct folio *folio = page_folio(&mem_map[h->page[i]]);
+
+		if (folio != last)
+			r->rev.nr_pages += folio_nr_pages(folio);
+		last = folio;
+	}
+	h->rev = r;
+	pins_revocable_add(&r->rev, get_pins_cgroup_from_id(cg->cgrp->pins->id));
+}
+
 static void op_pin(void)
 {
 	struct page *pages[MOST];
@@ -479,6 +622,7 @@ static void op_pin(void)
 		h->page[i] = pages[i] - mem_map;
 	}
 	h->nr = nr;
+	h->rev = NULL;
 
 	if (!kind) {
 		nr_held++;
@@ -495,10 +639,21 @@ static void op_pin(void)
 		current->fail_nr = 1 + 7 * rnd(2);
 		current->killed = !rnd(8);
 	}
+	revoke_never = stale;
+	revoke_for = h;
+	revoke_busy = false;
+	revoked = 0;
 	if (kind == 1)
 		ret = pins_charge_folios(folios, nr);
 	else
 		ret = pins_charge_pages(tasks[kind == 2].mm, pages, nr, FOLL_LONGTERM);
+	revoke_never = false;
+	revoke_for = NULL;
+	/* Nothing is taken back for what fits, nor is it refused when that has made room. */
+	CHECK(!fits || !revoked);
+	if (ret == -ENOMEM && revoked)
+		CHECK(revoke_busy || !m_fits(pages, nr, payer) ||
+		      current->fail_nth < current->fail_nr);
 	/* I3 whole, I4 fair; what was to fail may not have mattered. */
 	if (ret < 0)
 		CHECK(ret == -EINTR ? current->killed :
@@ -517,6 +672,8 @@ static void op_pin(void)
 		}
 	} else {
 		nr_held++;
+		if (payer && !rnd(2))
+			make_revocable(h, payer);
 		for (i = 0; payer && i < nr; i += n) {
 			n = kind == 1 ? 1 : m_run(pages + i, nr - i);
 			if (!is_zero_folio(page_folio(pages[i])))
@@ -544,11 +701,13 @@ static void op_unpin(void)
 	while (nr_held && parts--) {
 		struct held *h = &held[rnd(nr_held)];
 
+		if (h->rev)
+			drop_revocable(h->rev);
 		n = rnd(4) < 3 ? h->nr : rnd(h->nr + 1);
 		for (i = 0; i < n; i++)
 			pages[nr++] = &mem_map[h->page[--h->nr]];
 		if (!h->nr)
-			*h = held[--nr_held];
+			move_held(h, &held[--nr_held]);
 	}
 	/* They came out last first. */
 	if (rnd(4)) {
@@ -599,7 +758,12 @@ static void op_add(void)
 	if (nr_held == NR_HELD || !nr_held)
 		return;
 	enter(rnd(NR_SLOTS));
-	h->page[0] = held[rnd(nr_held)].page[0];
+	i = rnd(nr_held);
+	/* Taken back */
+	if (!held[i].nr)
+		return;
+	h->rev = NULL;
+	h->page[0] = held[i].page[0];
 	f = m_of(&mem_map[h->page[0]]);
 	if (f - m_folio == MEM_PAGES)
 		return;
@@ -613,8 +777,11 @@ static void op_add(void)
 	for (i = 0; i < f->nr; i++)
 		if (f->rec[i].cg->cgrp->pins->id == m_attribution)
 			break;
-	if (i < f->nr)
-		m_add(f, f->rec[i].cg, h->nr);
+	/* The counts of others are not lowered: the worker does that, if need be. */
+	if (i < f->nr) {
+		m_account(f->rec[i].cg, PINS_PINS, h->nr);
+		f->rec[i].count += h->nr;
+	}
 	check_folio(f);
 }
 
@@ -703,7 +870,12 @@ static void op_rare(void)
 {
 	int i = 1 + rnd(NR_SLOTS - 1);
 
-	switch (rnd(10)) {
+	switch (rnd(12)) {
+	case 10:
+	case 11:
+		slot[i]->idle = !rnd(3);
+		set_revoke(slot[i]->cgrp, slot[i]->idle);
+		break;
 	case 0:
 	case 1:
 		slot[i]->max = rnd(3) ? slot[i]->usage + rnd(200) - 20 : LONG_MAX;
@@ -830,6 +1002,7 @@ int main(int argc, char **argv)
 			check_all();
 	}
 	end();
+	printf("# %llu requests taken back\n", (unsigned long long)revoked_total);
 	printf("ok 1 I1 I2 I3 I5 I7 I9: %llu random operations do as the model does\n",
 	       (unsigned long long)nr);
 	return 0;

@@ -10,6 +10,9 @@
 #ifdef CONFIG_PINS_STEER
 #include "../../../kernel/cgroup/pins-policy.c"
 #endif
+#ifdef CONFIG_PINS_REVOKE
+#include "../../../kernel/cgroup/pins-revoke.c"
+#endif
 #include "world.h"
 
 static struct pins_leaf *leaf_of(struct folio *folio, unsigned int *slot)

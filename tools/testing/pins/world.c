@@ -83,6 +83,15 @@ void set_max(struct cgroup *cgrp, long pages)
 	CHECK(file("max")->write(&of, buf, strlen(buf), 0) > 0);
 }
 
+void set_revoke(struct cgroup *cgrp, bool idle)
+{
+	struct kernfs_open_file of = { .css = cgrp->pins };
+	char buf[8];
+
+	snprintf(buf, sizeof(buf), "%s", idle ? "idle" : "never");
+	CHECK(file("revoke")->write(&of, buf, strlen(buf), 0) > 0);
+}
+
 u64 get_current(struct cgroup *cgrp)
 {
 	return file("current")->read_u64(cgrp->pins, NULL) / PAGE_SIZE;
@@ -97,6 +106,9 @@ void get_stat(struct cgroup *cgrp, s64 *stat)
 
 	file("stat")->seq_show(&sf, NULL);
 	for (i = 0; i < NR_PINS_STATS; i++) {
+		/* "revocable" comes before it. */
+		if (i == PINS_PINS)
+			p = strstr(p, "revocable ") + strlen("revocable ");
 		p = strchr(p, ' ') + 1;
 		stat[i] = atoll(p) / (i < PINS_PINS ? (s64)PAGE_SIZE : 1);
 	}

@@ -35,6 +35,7 @@ void world_create(void);
 void world_destroy(void);
 void task_enter(unsigned int cpu, struct cgroup *cgrp);
 void set_max(struct cgroup *cgrp, long pages);
+void set_revoke(struct cgroup *cgrp, bool idle);
 u64 get_current(struct cgroup *cgrp);
 void get_stat(struct cgroup *cgrp, s64 *stat);
 long pin_pages(struct page **pages, long nr);

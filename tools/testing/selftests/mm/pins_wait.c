@@ -5,13 +5,12 @@
  *
  * A page in a CMA area is the buffer of direct I/O from a slow disk. Meanwhile the area
  * is allocated. Has one waited for the other? The tests see that by what has ended before
- * what, and no time is measured. But a read takes 2 s, and all else has to be faster; and
- * an allocation has 0.3 s to begin in: nothing tells that it has.
+ * what: no time is measured. But a read takes 2 s, and all else has to be faster; and an
+ * allocation has 0.3 s to begin in: nothing tells that it has.
  */
 #define _GNU_SOURCE
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <pthread.h>
@@ -47,9 +46,7 @@
 /* Of a test, in s */
 #define TIMEOUT		300
 
-/* To fill memory with, and what has to stay available, in kB */
-#define CHUNK		(2UL << 20)
-#define MAX_CHUNKS	4096
+/* Memory that has to stay available */
 #define SPARE_KB	(64L << 10)
 
 /* How main() has found the machine */
@@ -61,33 +58,31 @@ static struct area {
 	long used;
 } area;
 
-static long read_long(const char *dir, const char *file)
+static int open_in(const char *dir, const char *file, int flags)
 {
-	char path[512], text[32] = "";
-	int fd, ret;
+	char path[512];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_RDONLY);
-	if (fd < 0)
-		return -errno;
-	ret = read(fd, text, sizeof(text) - 1);
+	return open(path, flags);
+}
+
+static long read_long(const char *dir, const char *file)
+{
+	int fd = open_in(dir, file, O_RDONLY), len;
+	char text[32] = "";
+
+	len = read(fd, text, sizeof(text) - 1);
 	close(fd);
-	return ret < 0 ? -errno : atol(text);
+	return len < 0 ? -1 : atol(text);
 }
 
 static int write_long(const char *dir, const char *file, long value)
 {
-	char path[512], text[32];
-	int fd, len, ret;
+	int fd = open_in(dir, file, O_WRONLY), len;
 
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return -errno;
-	len = snprintf(text, sizeof(text), "%ld", value);
-	ret = write(fd, text, len) == len ? 0 : -errno;
+	len = dprintf(fd, "%ld", value);
 	close(fd);
-	return ret;
+	return len < 0 ? -1 : 0;
 }
 
 static int slow_disk(long ns)
@@ -119,18 +114,13 @@ static void find_cma(void)
 	struct area a;
 
 	while (dir && (entry = readdir(dir))) {
-		long free, base_pfn;
-
-		if (entry->d_name[0] == '.')
-			continue;
 		snprintf(a.dir, sizeof(a.dir), CMA "/%s", entry->d_name);
-		base_pfn = read_long(a.dir, "base_pfn");
-		a.base_pfn = base_pfn;
+		a.base_pfn = read_long(a.dir, "base_pfn");
 		a.count = read_long(a.dir, "count");
 		a.used = read_long(a.dir, "used");
-		free = a.count - a.used;
-		if (base_pfn >= 0 && a.used >= 0 && free >= READERS &&
-		    free == read_long(a.dir, "maxchunk") && free > area.count - area.used)
+		if (entry->d_name[0] != '.' && a.count - a.used >= READERS &&
+		    a.count - a.used == read_long(a.dir, "maxchunk") &&
+		    a.count - a.used > area.count - area.used)
 			area = a;
 	}
 	if (dir)
@@ -144,15 +134,14 @@ static bool in_cma(int pagemap, char *addr)
 	return pagemap_get_pfn(pagemap, addr) - area.base_pfn < (unsigned long)area.count;
 }
 
-/* All pages of the buffer? */
-static bool buffer_is_in_cma(int pagemap, char *buf)
+/* How many pages of the buffer are? */
+static int pages_in_cma(int pagemap, char *buf)
 {
-	int i;
+	int i, nr = 0;
 
 	for (i = 0; i < READERS; i++)
-		if (!in_cma(pagemap, buf + i * getpagesize()))
-			return false;
-	return true;
+		nr += in_cma(pagemap, buf + i * getpagesize());
+	return nr;
 }
 
 static long available_kb(void)
@@ -171,32 +160,28 @@ static long available_kb(void)
 /* The kernel uses CMA when there is little other memory, so allocate that first. */
 static char *buffer_in_cma(int pagemap)
 {
-	static char *chunks[MAX_CHUNKS];
-	char *found = NULL;
-	int nr = 0, i;
+	size_t size = READERS * getpagesize(), len = (available_kb() - SPARE_KB) << 10;
+	char *all, *p, *end;
 
-	/* If that was too much after all */
+	/* If that is too much after all */
 	write_long("/proc/self", "oom_score_adj", 1000);
-	while (!found && nr < MAX_CHUNKS && available_kb() > SPARE_KB) {
-		unsigned long off;
-		char *p;
-
-		p = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p == MAP_FAILED)
-			break;
-		chunks[nr++] = p;
-		/* Pages that move independently */
-		madvise(p, CHUNK, MADV_NOHUGEPAGE);
-		memset(p, 1, CHUNK);
-		for (off = 0; off < CHUNK && !found; off += READERS * getpagesize())
-			if (buffer_is_in_cma(pagemap, p + off))
-				found = p + off;
+	all = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (all == MAP_FAILED)
+		return NULL;
+	end = all + len;
+	/* Pages that move independently */
+	madvise(all, len, MADV_NOHUGEPAGE);
+	for (p = all; p + size <= end; p += size) {
+		memset(p, 1, size);
+		if (pages_in_cma(pagemap, p) == READERS) {
+			munmap(all, p - all);
+			munmap(p + size, end - p - size);
+			return p;
+		}
 	}
-	for (i = 0; i < nr; i++)
-		if (!found || found < chunks[i] || found >= chunks[i] + CHUNK)
-			munmap(chunks[i], CHUNK);
-	return found;
+	munmap(all, len);
+	return NULL;
 }
 
 FIXTURE(pins_wait) {
@@ -247,7 +232,7 @@ static void *taker(void *unused)
 	return (void *)cma_alloc();
 }
 
-/* A thread allocates the area, and has begun when this returns. Returns 0 or an error. */
+/* Start to allocate the area in a thread. Returns 0 or an error. */
 static int cma_alloc_begin(pthread_t *thread)
 {
 	int ret = pthread_create(thread, NULL, taker, NULL);
@@ -338,47 +323,38 @@ TEST_F_TIMEOUT(pins_wait, direct_io_need_not_wait, TIMEOUT)
 }
 
 /* Each thread reads into its page again and again. */
+static int reader_disk;
 static bool stop;
 
-struct reader {
-	pthread_t thread;
-	int disk;
-	char *page;
-};
-
-static void *reader(void *data)
+static void *reader(void *page)
 {
-	struct reader *r = data;
-
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
-		if (pread(r->disk, r->page, getpagesize(), 0) != getpagesize())
+		if (pread(reader_disk, page, getpagesize(), 0) != getpagesize())
 			return "failed";
 	return NULL;
 }
 
 TEST_F_TIMEOUT(pins_wait, allocation_succeeds_by_default, TIMEOUT)
 {
-	struct reader readers[READERS];
+	pthread_t readers[READERS];
 	void *error;
 	int i;
 
 	close(self->disk);
-	self->disk = slow_disk(READ_NS);
-	ASSERT_GE(self->disk, 0);
+	reader_disk = slow_disk(READ_NS);
+	ASSERT_GE(reader_disk, 0);
 	ASSERT_EQ(write_long(VM, "pins_drain_max_us", drain_max), 0);
 	ASSERT_EQ(write_long(VM, "pins_wait_max_us", wait_max), 0);
 	for (i = 0; i < READERS; i++) {
-		readers[i].disk = self->disk;
-		readers[i].page = self->buf + i * getpagesize();
-		ASSERT_EQ(pthread_create(&readers[i].thread, NULL, reader, &readers[i]), 0);
+		ASSERT_EQ(pthread_create(&readers[i], NULL, reader,
+					 self->buf + i * getpagesize()), 0);
 		usleep(READ_NS / 1000 / READERS);
 	}
 	EXPECT_EQ(cma_alloc(), 0);
-	for (i = 0; i < READERS; i++)
-		EXPECT_FALSE(in_cma(self->pagemap, readers[i].page));
+	EXPECT_EQ(pages_in_cma(self->pagemap, self->buf), 0);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (i = 0; i < READERS; i++) {
-		pthread_join(readers[i].thread, &error);
+		pthread_join(readers[i], &error);
 		EXPECT_EQ(error, NULL);
 	}
 }

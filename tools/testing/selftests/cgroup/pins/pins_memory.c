@@ -339,6 +339,8 @@ struct mem mem_get(int nr, size_t len)
 	int populate;
 	size_t off;
 
+	if (kind->advice == MADV_HUGEPAGE)
+		need_thp();
 	if (kind->how & HOW_MEMFD)
 		m.fd = open_memfd(kind, m.len);
 	else if (kind->fs)

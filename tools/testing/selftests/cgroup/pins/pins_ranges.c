@@ -25,12 +25,9 @@
 
 /* A disk, and reads from it */
 
-int slow_disk(long ns)
+int null_disk(const struct null_setup *setup, int nr)
 {
 	static const char dir[] = "/sys/kernel/config/nullb/pins";
-	static char *const setup[][2] = {
-		{ "size", "64" }, { "irqmode", "2" }, { "hw_queue_depth", "512" },
-	};
 	int i, fd;
 
 	if (access("/sys/kernel/config/nullb", F_OK))
@@ -38,13 +35,22 @@ int slow_disk(long ns)
 	rmdir(dir);
 	if (mkdir(dir, 0755))
 		skip("no null_blk in configfs: %m");
-	for (i = 0; i < ARRAY_SIZE(setup); i++)
-		check_eq(cg_write(dir, setup[i][0], setup[i][1]), 0);
-	check_eq(cg_write_numeric(dir, "completion_nsec", ns), 0);
+	for (i = 0; i < nr; i++)
+		check_eq(cg_write_numeric(dir, setup[i].file, setup[i].value), 0);
 	check_eq(cg_write(dir, "power", "1"), 0);
 	fd = open("/dev/pins", O_RDWR | O_DIRECT);
 	check(fd >= 0);
 	return fd;
+}
+
+int slow_disk(long ns)
+{
+	const struct null_setup setup[] = {
+		{ "size", 64 }, { "irqmode", 2 }, { "hw_queue_depth", 512 },
+		{ "completion_nsec", ns },
+	};
+
+	return null_disk(setup, ARRAY_SIZE(setup));
 }
 
 /* Starts to read; it is in flight when this returns. */

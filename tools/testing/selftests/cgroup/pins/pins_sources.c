@@ -42,16 +42,117 @@ static int result(long ret)
 
 /* io_uring: registered buffers */
 
+/* All rings are made alike. */
+static struct io_uring_params uring_params;
+
 int uring_setup(void)
 {
-	struct io_uring_params params = {};
-
-	return result(syscall(__NR_io_uring_setup, 1, &params));
+	uring_params = (struct io_uring_params){};
+	return result(syscall(__NR_io_uring_setup, 1, &uring_params));
 }
 
 int uring_register(int ring, unsigned int op, const void *arg, unsigned int nr)
 {
 	return result(syscall(__NR_io_uring_register, ring, op, arg, nr));
+}
+
+/* A ring that is used, without a library */
+
+static void *ring_map_part(struct ring *r, int i, off_t offset, size_t len)
+{
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, offset);
+
+	check(at != MAP_FAILED);
+	r->parts[i] = (struct iovec){ at, len };
+	return at;
+}
+
+static struct ring ring_map(int fd, const struct io_uring_params *p)
+{
+	struct ring r = {
+		.fd = fd,
+		.big = !!(p->flags & IORING_SETUP_SQE128),
+		.wakeup = p->flags & IORING_SETUP_SQPOLL ? IORING_ENTER_SQ_WAKEUP : 0,
+	};
+	char *sq, *cq;
+
+	sq = ring_map_part(&r, 0, IORING_OFF_SQ_RING,
+			   p->sq_off.array + p->sq_entries * sizeof(*r.sq_array));
+	cq = ring_map_part(&r, 1, IORING_OFF_CQ_RING,
+			   p->cq_off.cqes + ((p->cq_entries * sizeof(*r.cqes)) << r.big));
+	r.sqes = ring_map_part(&r, 2, IORING_OFF_SQES,
+			       (p->sq_entries * sizeof(*r.sqes)) << r.big);
+	r.sq_tail = (void *)(sq + p->sq_off.tail);
+	r.sq_mask = (void *)(sq + p->sq_off.ring_mask);
+	r.sq_array = (void *)(sq + p->sq_off.array);
+	r.cq_head = (void *)(cq + p->cq_off.head);
+	r.cq_tail = (void *)(cq + p->cq_off.tail);
+	r.cq_mask = (void *)(cq + p->cq_off.ring_mask);
+	r.cqes = (void *)(cq + p->cq_off.cqes);
+	return r;
+}
+
+/* With room for a few requests */
+struct ring ring_make(struct io_uring_params p)
+{
+	int fd = syscall(__NR_io_uring_setup, 8, &p);
+
+	if (fd < 0)
+		skip("no io_uring: %s", strerror(errno));
+	return ring_map(fd, &p);
+}
+
+struct io_uring_sqe *ring_queue(struct ring *r, struct io_uring_sqe sqe)
+{
+	unsigned int tail = *r->sq_tail, i = tail & *r->sq_mask;
+
+	r->sqes[i << r->big] = sqe;
+	r->sq_array[i] = i;
+	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+	return &r->sqes[i << r->big];
+}
+
+void ring_submit(struct ring *r, int nr)
+{
+	check_eq(syscall(__NR_io_uring_enter, r->fd, nr, 0, r->wakeup, NULL, 0), nr);
+}
+
+bool ring_has_completion(struct ring *r)
+{
+	return *r->cq_head != __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE);
+}
+
+/* The next completion: its result, and where it is from */
+int ring_complete(struct ring *r, __u64 *user_data)
+{
+	unsigned int head = *r->cq_head;
+	struct io_uring_cqe *cqe = &r->cqes[(head & *r->cq_mask) << r->big];
+	int res;
+
+	while (!ring_has_completion(r))
+		check(syscall(__NR_io_uring_enter, r->fd, 0, 1, IORING_ENTER_GETEVENTS,
+			      NULL, 0) >= 0);
+	res = cqe->res;
+	if (user_data)
+		*user_data = cqe->user_data;
+	__atomic_store_n(r->cq_head, head + 1, __ATOMIC_RELEASE);
+	return res;
+}
+
+/* Read into the first buffer of a ring of uring_setup(). Returns as ring_complete(). */
+int uring_read(int ring, int fd, void *addr, size_t len)
+{
+	struct ring r = ring_map(ring, &uring_params);
+	int res, i;
+
+	ring_queue(&r, (struct io_uring_sqe) {
+		.opcode = IORING_OP_READ_FIXED, .fd = fd, .addr = (uintptr_t)addr, .len = len,
+	});
+	ring_submit(&r, 1);
+	res = ring_complete(&r, NULL);
+	for (i = 0; i < ARRAY_SIZE(r.parts); i++)
+		munmap(r.parts[i].iov_base, r.parts[i].iov_len);
+	return res;
 }
 
 static int uring_pin(struct pin *p, const struct mem *m, size_t off, size_t len)
@@ -347,7 +448,7 @@ int pin_part(struct pin *p, int source, const struct mem *m, size_t off,
 {
 	int ret;
 
-	*p = (struct pin){ .source = &pin_sources[source], .fd = -1 };
+	*p = (struct pin){ .source = &pin_sources[source], .fd = -1, .len = len };
 	ret = p->source->pin(p, m, off, len);
 	if (ret && p->fd >= 0)
 		close(p->fd);

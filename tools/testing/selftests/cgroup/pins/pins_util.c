@@ -94,6 +94,23 @@ void enter_root(void)
 	enter(pins_root);
 }
 
+static bool has_thp(void)
+{
+	return !access(SYSFS_THP "enabled", F_OK);
+}
+
+void need_thp(void)
+{
+	if (!has_thp())
+		skip("no transparent huge pages");
+}
+
+/* Huge pages that each kernel has: PREEMPT_RT has no transparent ones. */
+int mem_huge(void)
+{
+	return has_thp() ? MEM_THP : MEM_HUGETLB;
+}
+
 void set_max(const char *cg, long bytes)
 {
 	check_eq(cg_write_numeric(cg, "pins.max", bytes), 0);
@@ -180,6 +197,9 @@ void pins_check_reaches(const char *cg, long want, const char *file, int line)
 		usleep(1000);
 	pins_check_eq(pins_current(cg), want, "pins.current in the end", file,
 		      line);
+	/* Whoever unpins uncharges first, and then accounts for it. */
+	for (ms = 0; ms < 100 && !want && pins_stat(cg, "unpins") < pins_stat(cg, "pins"); ms++)
+		usleep(1000);
 }
 
 void pins_check_stat(const char *cg, const char *key, long want,
@@ -489,10 +509,14 @@ void pins_finish(void)
 
 void pins_run(const struct pins_test *tests, int nr)
 {
-	int i;
+	const char *only = getenv("PINS_TEST");
+	int i, n = 0;
 
-	pins_setup(nr);
 	for (i = 0; i < nr; i++)
-		pins_test(tests[i].name, tests[i].fn);
+		n += !only || strstr(tests[i].name, only);
+	pins_setup(n);
+	for (i = 0; i < nr; i++)
+		if (!only || strstr(tests[i].name, only))
+			pins_test(tests[i].name, tests[i].fn);
 	pins_finish();
 }

@@ -12,11 +12,13 @@
 #ifndef PINS_UTIL_H
 #define PINS_UTIL_H
 
+#include <linux/io_uring.h>
 #include <linux/limits.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "../../kselftest.h"
 #include "cgroup_util.h"
@@ -147,6 +149,24 @@ void need_source(int source);
 
 int uring_setup(void);
 int uring_register(int ring, unsigned int op, const void *arg, unsigned int nr);
+int uring_read(int ring, int fd, void *addr, size_t len);
+
+/* A ring that is used */
+struct ring {
+	int fd;
+	unsigned int wakeup;		/* what io_uring_enter() needs to submit */
+	unsigned int big;		/* 1: entries have twice their size */
+	unsigned int *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail, *cq_mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+	struct iovec parts[3];
+};
+
+struct ring ring_make(struct io_uring_params p);
+struct io_uring_sqe *ring_queue(struct ring *r, struct io_uring_sqe sqe);
+void ring_submit(struct ring *r, int nr);
+bool ring_has_completion(struct ring *r);
+int ring_complete(struct ring *r, __u64 *user_data);
 int iommufd_open(struct pin *p);
 int iommufd_map(struct pin *p, const struct mem *m, size_t off, size_t len);
 int iommufd_attach(struct pin *p);
@@ -158,6 +178,8 @@ bool cg_has(const char *cg, const char *file);
 void enter(const char *cg);
 char *enter_new(const char *name);
 void enter_root(void);
+void need_thp(void);
+int mem_huge(void);
 void set_max(const char *cg, long bytes);
 long pins_current(const char *cg);
 long pins_peak(const char *cg);
@@ -204,7 +226,16 @@ int reap(pid_t pid);
 int fail_setup(void);
 void fail_nth(int fd, int n);
 
-/* A block device that ends each request so many ns later, in a timer's interrupt */
+/* A block device, with these attributes of null_blk */
+
+struct null_setup {
+	const char *file;
+	long value;
+};
+
+int null_disk(const struct null_setup *setup, int nr);
+
+/* One that ends each request so many ns later, in a timer's interrupt */
 
 #define MS	1000000L	/* in ns */
 

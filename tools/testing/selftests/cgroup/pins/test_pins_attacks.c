@@ -88,16 +88,17 @@ static void *pin_and_stall(void *m)
 	return NULL;
 }
 
-static void __noreturn stalling(struct stall *s, size_t len)
+/* A thread makes a request for memory, all of which is there but the last page. */
+static void __noreturn stall_at_end(struct stall *s, const struct mem *m,
+				    void *(*request)(void *), void *arg)
 {
-	struct mem m = mem_get(MEM_UNTOUCHED, len);
-	char *last = m.addr + len - PAGE_SIZE;
+	char *last = m->addr + m->len - PAGE_SIZE;
 	pthread_t thread;
 	int uffd;
 
-	check(!madvise(m.addr, len - PAGE_SIZE, MADV_POPULATE_WRITE));
+	check(!madvise(m->addr, m->len - PAGE_SIZE, MADV_POPULATE_WRITE));
 	uffd = page_hold(last);
-	check_eq(pthread_create(&thread, NULL, pin_and_stall, &m), 0);
+	check_eq(pthread_create(&thread, NULL, request, arg), 0);
 	page_wanted(uffd);
 	baton_pass(&s->stalled);
 	baton_take(&s->go);
@@ -106,6 +107,13 @@ static void __noreturn stalling(struct stall *s, size_t len)
 	check(write(s->result[1], &stall_result, sizeof(int)) == sizeof(int));
 	for (;;)
 		pause();
+}
+
+static void __noreturn stalling(struct stall *s, size_t len)
+{
+	struct mem m = mem_get(MEM_UNTOUCHED, len);
+
+	stall_at_end(s, &m, pin_and_stall, &m);
 }
 
 static struct stall stall_begin(const char *cg, size_t len)
@@ -348,6 +356,7 @@ static void advised_in_time(void)
 	bool forbid;
 	struct pin p;
 
+	need_thp();
 	for (forbid = false;; forbid = true) {
 		m.addr = mem_reserve(SZ_2M, SZ_2M);
 		check(mmap(m.addr, m.len, PROT_READ | PROT_WRITE, MAP_PRIVATE |
@@ -1457,6 +1466,74 @@ static void short_of_memory(void)
 	check_eq(pins_stat(ours, "unpins"), pins_stat(ours, "pins"));
 }
 
+/* A ring with an idle buffer, whose lock is held by who registers another one */
+
+struct stuck {
+	int ring;
+	struct mem m;
+};
+
+static void *update_and_stall(void *arg)
+{
+	struct stuck *stuck = arg;
+	struct iovec iov = { stuck->m.addr, stuck->m.len };
+	struct io_uring_rsrc_update2 update = {
+		.offset = 1, .nr = 1, .data = (uintptr_t)&iov,
+	};
+
+	stall_result = uring_register(stuck->ring, IORING_REGISTER_BUFFERS_UPDATE, &update,
+				      sizeof(update));
+	return NULL;
+}
+
+static void __noreturn getting_stuck(struct stall *s)
+{
+	struct mem idle = mem_get(MEM_ANON, SZ_64K);
+	struct iovec iov[2] = { { idle.addr, idle.len } };
+	struct io_uring_rsrc_register reg = { .nr = 2, .data = (uintptr_t)iov };
+	struct stuck stuck = { .ring = uring_setup(), .m = mem_get(MEM_UNTOUCHED, SZ_64K) };
+
+	check_eq(uring_register(stuck.ring, IORING_REGISTER_BUFFERS2, &reg, sizeof(reg)), 0);
+	stall_at_end(s, &stuck.m, update_and_stall, &stuck);
+}
+
+/* What it cannot give back nobody waits for, and nothing else is lost. */
+static void ring_is_stuck(void)
+{
+	struct stall s = { .stalled = baton_make(), .go = baton_make() };
+	char *parent = cg_make("p"), *cg = cg_make("p/a"), *other;
+	struct pin p;
+	struct mem m;
+
+	need_source(SOURCE_URING);
+	if (!cg_has(cg, "pins.revoke"))
+		skip("no pins.revoke");
+	other = cg_make("p/b");
+	check_eq(cg_write(cg, "pins.revoke", "idle"), 0);
+	set_max(parent, 2 * SZ_64K);
+	check(!pipe(s.result));
+	s.pid = test_fork();
+	if (!s.pid) {
+		enter(cg);
+		getting_stuck(&s);
+	}
+	baton_take(&s.stalled);
+	check(cg_write(cg, "pins.reclaim", "64k") && errno == EAGAIN);
+	set_max(cg, PAGE_SIZE);
+	check_eq(cg_write(cg, "pins.max", "max"), 0);
+	check(pins_current(cg) >= SZ_64K);
+	enter(other);
+	m = mem_get(MEM_ANON, 2 * SZ_64K);
+	check_eq(pin(&p, SOURCE_URING, &m), -ENOMEM);
+	check_eq(pins_stat(cg, "revoked"), 0);
+
+	check_eq(stall_end(&s), 1);
+	check_eq(pin(&p, SOURCE_URING, &m), 0);
+	check_reaches(cg, 0);
+	check_eq(pins_current(other), 2 * SZ_64K);
+	unpin(&p);
+}
+
 static const struct pins_test tests[] = {
 	{ "I9 sticky: memory of an exited process is charged to the task that pins it",
 	  owner_is_gone },
@@ -1524,6 +1601,8 @@ static const struct pins_test tests[] = {
 	  short_of_memory },
 	{ "The memory of the map is paid for by who pins", map_is_paid_for },
 	{ "The memory of a cgroup is paid for by who makes it", cgroups_are_paid_for },
+	{ "I4 fair: a ring that is stuck with its lock holds up nobody who wants its pins",
+	  ring_is_stuck },
 	{ "pins.steer, written again and again, interrupts nobody", steer_is_toggled },
 	{ "pins.wait.max, written again and again, interrupts nobody",
 	  wait_max_is_toggled },

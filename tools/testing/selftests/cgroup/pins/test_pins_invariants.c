@@ -222,7 +222,7 @@ static pid_t pinning_process(const char *cg, int *nr)
 			m = mem_get(MEM_MEMFD, 0);
 			check_eq(pin(&p[source], source, &m), 0);
 		}
-		m = mem_get(MEM_THP, SZ_2M);
+		m = mem_get(mem_huge(), SZ_2M);
 		check_eq(pin(&p[0], SOURCE_URING, &m), 0);
 		baton_pass(&ready);
 		pause();
@@ -305,7 +305,7 @@ static void rings_share_buffers(void)
 
 static void unmapped_while_pinned(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP, MEM_HUGETLB, MEM_SHMEM };
+	static const int kinds[] = { MEM_ANON, MEM_HUGETLB, MEM_SHMEM, MEM_THP };
 	char *cg = enter_new("a");
 	struct pin p[ARRAY_SIZE(kinds)];
 	long held = 0;
@@ -522,7 +522,7 @@ static void kept_by_uncharged_pins(void)
 
 static void forked_while_pinned(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP, MEM_SHMEM };
+	static const int kinds[] = { MEM_ANON, MEM_SHMEM, MEM_THP };
 	char *cg = enter_new("a");
 	struct baton forked, wrote;
 	struct pin p, q;
@@ -930,7 +930,7 @@ static void use_shortly(const struct mem *m, int dev)
 
 static void short_term_is_free(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP, MEM_MEMFD };
+	const int kinds[] = { MEM_ANON, MEM_MEMFD, mem_huge() };
 	char *cg = enter_new("a");
 	int dev = slow_device(true), i;
 	struct mem m;
@@ -957,7 +957,7 @@ static void short_term_is_free(void)
 
 static void in_flight_keeps_charge(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP };
+	const int kinds[] = { MEM_ANON, mem_huge() };
 	char *cg = enter_new("a");
 	int dev = slow_device(false), i;
 	aio_context_t io;
@@ -985,7 +985,7 @@ static void in_flight_keeps_charge(void)
  */
 static void last_pin_goes_in(bool softirq)
 {
-	static const int kinds[] = { MEM_ANON, MEM_MEMFD, MEM_THP };
+	const int kinds[] = { MEM_ANON, MEM_MEMFD, mem_huge() };
 	char *cg = enter_new("a");
 	int dev = slow_device(softirq), i;
 	aio_context_t io;
@@ -1035,7 +1035,7 @@ static void removed_and_in_timer(void)
 
 static void reused_memory(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP, MEM_HUGETLB };
+	static const int kinds[] = { MEM_ANON, MEM_HUGETLB, MEM_THP };
 	char *b = cg_make("b"), *a = enter_new("a");
 	struct pin p, q;
 	struct mem m;
@@ -1197,7 +1197,7 @@ static void controller_on(void)
 
 static void pinned_before_any_cgroup(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP };
+	const int kinds[] = { MEM_ANON, mem_huge() };
 	struct pin early[2], late;
 	struct mem m[2];
 	char *cg;

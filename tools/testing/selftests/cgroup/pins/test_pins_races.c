@@ -306,7 +306,7 @@ static void come_and_go(int nr)
 
 static void held_all_the_time(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP };
+	const int kinds[] = { MEM_ANON, mem_huge() };
 	struct pin held[2];
 	long sum = 0;
 	int i;
@@ -385,7 +385,7 @@ static void long_and_short(int nr)
 
 static void short_among_long(void)
 {
-	static const int kinds[] = { MEM_ANON, MEM_THP };
+	const int kinds[] = { MEM_ANON, mem_huge() };
 	int i;
 
 	gup_fd = open("/sys/kernel/debug/gup_test", O_RDWR);

@@ -3,8 +3,9 @@
  * A storm: tasks of several cgroups pin and unpin at random, by all that pins,
  * memory of their own and memory that they share. Meanwhile it is unmapped,
  * split, collapsed, merged, swapped out, migrated and forked, memory blocks go
- * offline and online, limits jump, tasks are killed, and cgroups are removed
- * below them. When the storm is over, nothing may be left of it.
+ * offline and online, limits jump, pins are taken back and used again, tasks are
+ * killed, and cgroups are removed below them. When the storm is over, nothing may
+ * be left of it.
  *
  * usage: test_pins_storm [SECONDS [SEED]]
  * A seed makes each process do the same again, but not at the same time.
@@ -52,7 +53,7 @@ static unsigned int seconds = 30, seed;
 /* The results, shared by all processes */
 static struct {
 	atomic_long pins, refused, failed, unpins, changes, forks, execs, io;
-	atomic_long offlined, not_offlined, shakes;
+	atomic_long offlined, not_offlined, shakes, uses;
 	long kills, removed;
 } *count;
 
@@ -70,6 +71,7 @@ static unsigned int some(unsigned int *seed, unsigned int n)
 static struct mem maps[MAPS];
 static struct pin held[HELD];
 static bool holds[HELD];
+static char *place[HELD];	/* what a ring has registered, which it may read into */
 
 /* Unlike mem_get(), does not insist on the size of folios. */
 static void map_anew(unsigned int *seed, struct mem *m)
@@ -78,9 +80,13 @@ static void map_anew(unsigned int *seed, struct mem *m)
 		MEM_ANON, MEM_ANON, MEM_THP, MEM_THP, MEM_MTHP, MEM_SHMEM,
 		MEM_MEMFD,
 	};
-	int kind = kinds[some(seed, ARRAY_SIZE(kinds))];
+	int kind = kinds[some(seed, ARRAY_SIZE(kinds))], i;
 
 	if (m->addr) {
+		/* Whatever is mapped there by then is not to be read into. */
+		for (i = 0; i < HELD; i++)
+			if (place[i] >= m->addr && place[i] < m->addr + m->len)
+				place[i] = NULL;
 		munmap(m->addr, m->len);
 		if (m->fd >= 0)
 			close(m->fd);
@@ -119,7 +125,7 @@ static size_t any_range(unsigned int *seed, struct mem *m, size_t *off)
 	return PAGES(nr);
 }
 
-static void pin_something(unsigned int *seed, struct pin *p, bool *got)
+static void pin_something(unsigned int *seed, struct pin *p, bool *got, char **at)
 {
 	struct mem *m = any_map(seed);
 	/* Not gup_test: to close it while another one pins frees that one's pages */
@@ -139,6 +145,7 @@ static void pin_something(unsigned int *seed, struct pin *p, bool *got)
 	switch (-ret) {
 	case 0:
 		*got = true;
+		*at = source == SOURCE_URING ? m->addr + off : NULL;
 		count->pins++;
 		break;
 	case ENOMEM:
@@ -221,6 +228,33 @@ static void fork_something(unsigned int *seed)
 	_exit(0);
 }
 
+/* A ring reads into some of its buffer, whose pins may have been taken back. */
+static void use(unsigned int *seed, const struct pin *p, char *at)
+{
+	static int zero = -1;
+	size_t pages = p->len / PAGE_SIZE, off = some(seed, pages);
+	size_t len = PAGES(1 + some(seed, pages - off));
+	int ret;
+
+	if (zero < 0)
+		zero = open("/dev/zero", O_RDONLY);
+	ret = uring_read(p->fd, zero, at + PAGES(off), len);
+	count->uses++;
+	switch (-ret) {
+	/* What was unmapped meanwhile, or does not fit */
+	case EFAULT:
+	case ENOMEM:
+	/* Pages could not be migrated for a while */
+	case EBUSY:
+	case EAGAIN:
+	case EINTR:
+		break;
+	default:
+		/* Less if there was a signal */
+		check(ret > 0 && ret <= (int)len && !(ret % PAGE_SIZE));
+	}
+}
+
 static void do_io(unsigned int *seed)
 {
 	static int dev = -1;
@@ -280,7 +314,11 @@ static void __noreturn pinning(unsigned int seed)
 			break;
 		default:
 			if (!holds[i]) {
-				pin_something(&seed, &held[i], &holds[i]);
+				pin_something(&seed, &held[i], &holds[i], &place[i]);
+				break;
+			}
+			if (place[i] && some(&seed, 4)) {
+				use(&seed, &held[i], place[i]);
 				break;
 			}
 			if (some(&seed, 2))
@@ -445,10 +483,11 @@ static void stir(unsigned int *seed, const char *top, pid_t *pinner)
 {
 	static const long limits[] = { 0, 100, 1000, 10000, 100000 };
 	static char *const waits[] = { "0", "1000", "max", "inherit" };
+	static char *const sizes[] = { "64k", "2M", "16M", "1G" };
 	char *cg = cg_nr(some(seed, CGROUPS));
 	int i = some(seed, PINNERS), status;
 
-	switch (some(seed, 10)) {
+	switch (some(seed, 14)) {
 	case 0 ... 1:
 		end(pinner[i]);
 		count->kills++;
@@ -486,6 +525,18 @@ static void stir(unsigned int *seed, const char *top, pid_t *pinner)
 			check_eq(cg_write(some(seed, 2) ? cg : top, "pins.wait.max",
 					  waits[some(seed, ARRAY_SIZE(waits))]), 0);
 		break;
+	case 8:
+		if (cg_has(cg, "pins.revoke"))
+			check_eq(cg_write(some(seed, 4) ? cg : top, "pins.revoke",
+					  some(seed, 4) ? "idle" : "never"), 0);
+		break;
+	case 9 ... 11:
+		/* There may be less. */
+		if (cg_has(cg, "pins.reclaim") &&
+		    cg_write(some(seed, 2) ? cg : top, "pins.reclaim",
+			     sizes[some(seed, ARRAY_SIZE(sizes))]))
+			check_eq(errno, EAGAIN);
+		break;
 	default:
 		check(pins_current(cg) >= 0 && pins_current(top) >= 0);
 		check(pins_peak(cg) >= 0 && pins_stat(cg, "anon") >= 0);
@@ -512,6 +563,8 @@ static void storm(void)
 		check_eq(cg_write(cg, "pins.steer", "block"), 0);
 	if (cg_has(cg, "pins.wait.max"))
 		check_eq(cg_write(cg, "pins.wait.max", "max"), 0);
+	if (cg_has(cg, "pins.revoke"))
+		check_eq(cg_write(cg, "pins.revoke", "idle"), 0);
 	for (i = 0; i < CGROUPS; i++) {
 		cg = cg_nr(i);
 		check_eq(cg_write(top, "cgroup.subtree_control", "+pins"), 0);
@@ -541,6 +594,8 @@ static void storm(void)
 		       count->unpins);
 	ksft_print_msg("%ld changes, %ld forks, %ld execs, %ld direct I/O\n",
 		       count->changes, count->forks, count->execs, count->io);
+	ksft_print_msg("%ld uses of buffers, %ld pages taken back, %ld pinned again\n",
+		       count->uses, pins_stat(top, "revoked"), pins_stat(top, "repinned"));
 	ksft_print_msg("%ld killed, %ld cgroups removed, %ld blocks offline, %ld not, %ld shakes\n",
 		       count->kills, count->removed, count->offlined,
 		       count->not_offlined, count->shakes);

@@ -138,7 +138,7 @@ static void as_json(void)
 	check_eq(run("--json"), 0);
 	check(!strncmp(out, "{\"time\": ", 9));
 	check(strstr(out, want));
-	check(strstr(out, "\"refused\": 1, \"blocked\": 0}"));
+	check(strstr(out, "\"refused\": 1, \"blocked\": 0, \"local_max\": 1, "));
 	check(!strcmp(out + strlen(out) - 3, "]}\n"));
 	unpin(&held);
 }
@@ -153,6 +153,13 @@ static void as_openmetrics(void)
 	snprintf(want, sizeof(want), "\npins_current_bytes{cgroup=\"%s\"} 32768\n", path);
 	check(strstr(out, want));
 	snprintf(want, sizeof(want), "\npins_refused_total{cgroup=\"%s\"} 1\n", path);
+	check(strstr(out, want));
+	snprintf(want, sizeof(want),
+		 "\npins_events_local_total{cgroup=\"%s\",event=\"refused\"} 1\n", path);
+	check(strstr(out, want));
+	/* Counted by those above, but not theirs */
+	*strrchr(want, '/') = 0;
+	strcat(want, "\",event=\"refused\"} 0\n");
 	check(strstr(out, want));
 	snprintf(want, sizeof(want),
 		 "\npins_memory_bytes{cgroup=\"%s\",type=\"anon\"} 32768\n", path);
@@ -300,6 +307,37 @@ static void on_a_terminal(void)
 	unpin(&held);
 }
 
+/* Refusals while it looks; and nothing when nothing happens */
+static void what_happens(void)
+{
+	const char *path = busy_cgroup();
+	char want[PATH_MAX + 16];
+	pid_t pid;
+	int i;
+
+	check_eq(run("-w -d 0.1 -n 3 --filter=%s", path), 0);
+	check_eq(out[0], 0);
+	pid = test_fork();
+	if (!pid) {
+		struct mem m = mem_get(MEM_ANON, SZ_64K);
+		struct pin p;
+
+		enter(cg_name(pins_root, path));
+		for (;;) {
+			check_eq(pin_part(&p, SOURCE_URING, &m, 0, SZ_64K), -ENOMEM);
+			usleep(10000);
+		}
+	}
+	snprintf(want, sizeof(want), " %s: max ", path);
+	for (i = 0; i < 100 && !strstr(out, want); i++)
+		check_eq(run("--watch-events -d 0.2 -n 3"), 0);
+	check(strstr(where(want), ", refused "));
+	check(!strstr(out, "blocked"));
+	check_eq(kill(pid, SIGKILL), 0);
+	check_eq(reap(pid), 128 + SIGKILL);
+	unpin(&held);
+}
+
 static void nothing_there(void)
 {
 	check_eq(run("-1 /proc/self/task"), 1);
@@ -312,6 +350,7 @@ static void wrong_usage(void)
 {
 	check_eq(run("--sort=size"), 1);
 	check_eq(run("--json --openmetrics"), 2);
+	check_eq(run("--json --watch-events"), 2);
 	check_eq(run("--delay=-1"), 1);
 	check_eq(run("--iterations=0.5"), 1);
 	check_eq(run("--what"), 2);
@@ -324,6 +363,7 @@ static const struct pins_test tests[] = {
 	{ "pinstop: sorted, and as deep as it is told", sorted },
 	{ "pinstop: JSON says what the files say", as_json },
 	{ "pinstop: OpenMetrics, also to a file that is replaced", as_openmetrics },
+	{ "pinstop: what happens, as it happens", what_happens },
 	{ "pinstop: for an ordinary user", as_somebody },
 	{ "pinstop: what may not be read is left out", secret },
 	{ "pinstop: cgroups that vanish", vanishing },

@@ -760,72 +760,17 @@ static void waiting_is_a_stall(void)
 	read_end(second, PAGE_SIZE);
 }
 
-/* io_uring, without a library */
-
-struct ring {
-	int fd;
-	struct io_uring_params params;
-	char *rings;
-	struct io_uring_sqe *sqes;
-};
-
-static struct ring ring_make(unsigned int flags)
-{
-	struct ring r = { .params.flags = flags, .params.sq_thread_idle = 10000 };
-	size_t len;
-
-	r.fd = syscall(__NR_io_uring_setup, 8, &r.params);
-	if (r.fd < 0)
-		skip("no io_uring: %s", strerror(errno));
-	len = r.params.cq_off.cqes +
-	      r.params.cq_entries * sizeof(struct io_uring_cqe);
-	r.rings = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, r.fd,
-		       IORING_OFF_SQ_RING);
-	r.sqes = mmap(NULL, 8 * sizeof(*r.sqes), PROT_READ | PROT_WRITE,
-		      MAP_SHARED, r.fd, IORING_OFF_SQES);
-	check(r.rings != MAP_FAILED && r.sqes != MAP_FAILED);
-	return r;
-}
-
-static unsigned int *ring_at(struct ring *r, unsigned int offset)
-{
-	return (unsigned int *)(r->rings + offset);
-}
-
-#define RING(which, field)	ring_at(r, r->params.which##_off.field)
+/* io_uring */
 
 /* Reads a page, to the end. */
 static void ring_read(struct ring *r, void *addr, unsigned int flags)
 {
-	unsigned int tail = *RING(sq, tail);
-	struct io_uring_cqe *cqe;
-
-	r->sqes[0] = (struct io_uring_sqe) {
+	ring_queue(r, (struct io_uring_sqe) {
 		.opcode = IORING_OP_READ, .flags = flags, .fd = disk,
 		.addr = (uintptr_t)addr, .len = PAGE_SIZE,
-	};
-	RING(sq, array)[tail & *RING(sq, ring_mask)] = 0;
-	__atomic_store_n(RING(sq, tail), tail + 1, __ATOMIC_RELEASE);
-	if (r->params.flags & IORING_SETUP_SQPOLL) {
-		check(syscall(__NR_io_uring_enter, r->fd, 1, 0,
-			      IORING_ENTER_SQ_WAKEUP, NULL, 0) >= 0);
-		while (__atomic_load_n(RING(cq, tail), __ATOMIC_ACQUIRE) ==
-		       *RING(cq, head))
-			usleep(1000);
-	} else {
-		check_eq(syscall(__NR_io_uring_enter, r->fd, 1, 1,
-				 IORING_ENTER_GETEVENTS, NULL, 0), 1);
-		/* If it has to poll, there was perhaps nothing to poll for yet. */
-		while (__atomic_load_n(RING(cq, tail), __ATOMIC_ACQUIRE) ==
-		       *RING(cq, head))
-			check(syscall(__NR_io_uring_enter, r->fd, 0, 1,
-				      IORING_ENTER_GETEVENTS, NULL, 0) >= 0);
-	}
-	cqe = (void *)(r->rings + r->params.cq_off.cqes);
-	cqe += *RING(cq, head) & *RING(cq, ring_mask);
-	check_eq(cqe->res, PAGE_SIZE);
-	__atomic_store_n(RING(cq, head), *RING(cq, head) + 1,
-			 __ATOMIC_RELEASE);
+	});
+	ring_submit(r, 1);
+	check_eq(ring_complete(r, NULL), PAGE_SIZE);
 }
 
 /* A ring of a cgroup that waits, and a conflict */
@@ -835,7 +780,9 @@ static char *ring_conflict(struct ring *ring, unsigned int flags)
 
 	scene(cma_range(), MAP_PRIVATE, SLOW);
 	cg = wait_cgroup("a", "max");
-	*ring = ring_make(flags);
+	*ring = ring_make((struct io_uring_params) {
+		.flags = flags, .sq_thread_idle = 10000,
+	});
 	conflict();
 	return cg;
 }
