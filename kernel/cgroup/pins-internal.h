@@ -109,6 +109,11 @@ struct pins_cgroup {
 	atomic_long_t			revocable;
 #endif
 
+#ifdef CONFIG_PINS_MEMLOCK
+	/* Whether pins.memlock is "max": for this cgroup and all below */
+	bool				memlock_is_max;
+#endif
+
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	/* What pins.wait.max was set to: microseconds, or see pins-policy.c */
 	unsigned int			wait_max;
@@ -144,6 +149,14 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			 loff_t off);
 
 #endif /* CONFIG_PINS_STEER */
+
+#ifdef CONFIG_PINS_MEMLOCK
+
+int pins_memlock_show(struct seq_file *sf, void *v);
+ssize_t pins_memlock_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			   loff_t off);
+
+#endif /* CONFIG_PINS_MEMLOCK */
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

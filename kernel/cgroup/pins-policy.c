@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The pins controller: how to pin, not how much. pins.steer says where long-term pins are
- * to lie, see mm/pins/steer.c; pins.revoke whether they give way, see pins-revoke.c.
+ * to lie, see mm/pins/steer.c; pins.revoke whether they give way, see pins-revoke.c;
+ * pins.memlock which limit holds, that of the cgroup or that of the process as well.
  *
  * Copyright (C) 2026 the pins authors
  */
 
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
+#ifdef CONFIG_PINS_MEMLOCK
+#include <linux/pins_memlock.h>
+#endif
 #ifdef CONFIG_PINS_REVOKE
 #include <linux/pins_revoke.h>
 #endif
@@ -134,6 +138,57 @@ ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 }
 
 #endif /* CONFIG_PINS_REVOKE */
+
+#ifdef CONFIG_PINS_MEMLOCK
+
+/**
+ * pins_memlock_is_max() - does pins.max apply in place of RLIMIT_MEMLOCK?
+ * @mm: to what the current task pins of this address space, as get_pins_cgroup_from_mm()
+ *
+ * Context: process context; the caller keeps @mm alive.
+ * Return: whether the cgroup that pays says so, or an ancestor of it.
+ */
+bool pins_memlock_is_max(struct mm_struct *mm)
+{
+	struct pins_cgroup *payer = get_pins_cgroup_from_mm(mm), *pins;
+	bool is_max = false;
+
+	if (!payer)
+		return false;
+	for (pins = payer; pins; pins = limited_parent(pins))
+		is_max |= READ_ONCE(pins->memlock_is_max);
+	put_pins_cgroup(payer);
+	return is_max;
+}
+EXPORT_SYMBOL_GPL(pins_memlock_is_max);
+
+int pins_memlock_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->memlock_is_max) ? "max\n" : "rlimit\n");
+	return 0;
+}
+
+/*
+ * "max" takes a limit away. So it takes who may do that anyway, to open the file and to
+ * write to it: nobody is made to write who only meant to print, or is given such a file.
+ */
+ssize_t pins_memlock_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			   loff_t off)
+{
+	int max = knob_value(buf, "rlimit", "max");
+
+	if (max < 0)
+		return max;
+	if (max && !(capable(CAP_SYS_RESOURCE) &&
+		     file_ns_capable(of->file, &init_user_ns, CAP_SYS_RESOURCE)))
+		return -EPERM;
+	WRITE_ONCE(css_pins(of_css(of))->memlock_is_max, max);
+	return nbytes;
+}
+
+#endif /* CONFIG_PINS_MEMLOCK */
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

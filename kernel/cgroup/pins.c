@@ -1092,6 +1092,14 @@ static struct cftype pins_files[] = {
 		.write = pins_reclaim_write,
 	},
 #endif
+#ifdef CONFIG_PINS_MEMLOCK
+	{
+		.name = "memlock",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_memlock_show,
+		.write = pins_memlock_write,
+	},
+#endif
 #ifdef CONFIG_CGROUP_PINS_WAIT
 	{
 		.name = "wait.max",
