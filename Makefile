@@ -28,8 +28,8 @@ help:
 	@echo '  make baseline  build/baseline/bzImage: the same without our patches'
 	@echo '  make debug     build/debug/bzImage: with all that finds mistakes'
 	@echo '  make deb       the kernel as Debian packages: build/deb/'
-	@echo '  make packages  systemd, crun, libcgroup for Debian 13, with pins'
-	@echo '  make series    the patches as mails, five series: build/series-6.12/'
+	@echo '  make packages  systemd, crun, libcgroup and others for Debian 13, with pins; nri-pins'
+	@echo '  make series    the patches as mails, seven series: build/series-6.12/'
 	@echo '  make clean     remove build/'
 	@echo
 	@echo 'LINUX=7.3 takes Linux 7.3 instead of 6.12, and build/7.3 instead of build.'
@@ -48,9 +48,14 @@ kernel: deps
 baseline debug longterm: deps
 	@scripts/kernel $@
 
+# Memory to plug in, on a node of its own
+module := -object memory-backend-ram,id=boot,size=1G -numa node,memdev=boot -numa node \
+	-object memory-backend-ram,id=module,size=256M -device pc-dimm,memdev=module,node=1
+
 run: kernel build/demo-io_uring
 	@echo 'booting $(build)/pins/bzImage in QEMU'
-	@vm/boot pins vm/demo
+	@vm/boot -m slots=1,maxmem=2G,size=1G -q "$(module)" -a memhp_default_state=offline \
+		pins vm/demo
 
 shell: kernel build/demo-io_uring
 	@echo 'booting $(build)/pins/bzImage in QEMU; exit or Ctrl-D ends it'
