@@ -47,11 +47,13 @@ enum unit { BYTES, COUNT, PAGES, USEC };
 
 enum {
 	CURRENT, MAX, PEAK,
-	ANON, FILES, SHMEM, HUGETLB, DEVICE, FOREIGN, MOVABLE,
+	ANON, FILES, SHMEM, HUGETLB, DEVICE, FOREIGN, MOVABLE, REVOCABLE,
 	PINS, UNPINS, STEERED_ZONE, STEERED_BLOCK, STEER_FAILED,
 	WAIT, WAIT_USEC, WAIT_TIMEOUT,
 	BLOCKED_CONTIG, BLOCKED_OFFLINE, BLOCKED_COMPACT,
+	REVOKED, REPINNED, REPIN_USEC,
 	REFUSED, BLOCKED,
+	LOCAL_MAX, LOCAL_REFUSED, LOCAL_BLOCKED, LOCAL_REVOKED,
 	NR_VALUES
 };
 
@@ -69,9 +71,9 @@ static const struct value {
 		"pins_current_bytes", NULL,
 		"Memory that the cgroup keeps from moving.", false },
 	[MAX] = { "pins.max", NULL, "max", BYTES,
-		"pins_max_bytes", NULL, "Limit of it.", false },
+		"pins_max_bytes", NULL, "The most that the cgroup may keep from moving.", false },
 	[PEAK] = { "pins.peak", NULL, "peak", BYTES,
-		"pins_peak_bytes", NULL, "The most that it has been.", false },
+		"pins_peak_bytes", NULL, "The most that pins_current_bytes has been.", false },
 	[ANON] = { "pins.stat", "anon", "anon", BYTES,
 		"pins_memory_bytes", "type=\"anon\"",
 		"Pinned memory by its type.", false },
@@ -89,6 +91,9 @@ static const struct value {
 	[MOVABLE] = { "pins.stat", "movable_block", "movable_block", BYTES,
 		"pins_movable_block_bytes", NULL,
 		"Pinned memory in movable pageblocks.", false },
+	[REVOCABLE] = { "pins.stat", "revocable", "revocable", BYTES,
+		"pins_revocable_bytes", NULL,
+		"Pinned memory that gives way while nothing uses it.", false },
 	[PINS] = { "pins.stat", "pins", "pins", PAGES,
 		"pins_pinned_pages", NULL, "Pages that were pinned.", true },
 	[UNPINS] = { "pins.stat", "unpins", "unpins", PAGES,
@@ -105,9 +110,11 @@ static const struct value {
 		"pins_waits", NULL,
 		"Requests that waited for memory to be moved.", true },
 	[WAIT_USEC] = { "pins.stat", "wait_usec", "wait_usec", USEC,
-		"pins_wait_seconds", NULL, "How long they waited.", true },
+		"pins_wait_seconds", NULL,
+		"How long requests waited for memory to be moved.", true },
 	[WAIT_TIMEOUT] = { "pins.stat", "wait_timeout", "wait_timeout", COUNT,
-		"pins_wait_timeouts", NULL, "Waits that were given up.", true },
+		"pins_wait_timeouts", NULL,
+		"Waits for memory to be moved that were given up.", true },
 	[BLOCKED_CONTIG] = { "pins.stat", "blocked_contig", "blocked_contig", COUNT,
 		"pins_blocked", "what=\"contig\"",
 		"How often pins kept memory from being emptied.", true },
@@ -115,12 +122,30 @@ static const struct value {
 		"pins_blocked", "what=\"offline\"", NULL, true },
 	[BLOCKED_COMPACT] = { "pins.stat", "blocked_compact", "blocked_compact", COUNT,
 		"pins_blocked", "what=\"compact\"", NULL, true },
+	[REVOKED] = { "pins.stat", "revoked", "revoked", PAGES,
+		"pins_revoked_pages", NULL,
+		"Pages whose pins were taken back.", true },
+	[REPINNED] = { "pins.stat", "repinned", "repinned", PAGES,
+		"pins_repinned_pages", NULL,
+		"Pages that were pinned again after their pins were taken back.", true },
+	[REPIN_USEC] = { "pins.stat", "repin_usec", "repin_usec", USEC,
+		"pins_repin_seconds", NULL, "How long it took to pin them again.", true },
 	[REFUSED] = { "pins.events", "refused", "refused", COUNT,
 		"pins_refused", NULL,
 		"Requests of its tasks that a limit refused.", true },
 	/* The sum of two above */
 	[BLOCKED] = { "pins.events", "blocked", "blocked", COUNT,
 		NULL, NULL, NULL, true },
+	/* Without what is below, so that an alert names just the cgroup that it is about */
+	[LOCAL_MAX] = { "pins.events.local", "max", "local_max", COUNT,
+		"pins_events_local", "event=\"max\"",
+		"Events of the cgroup itself, without those below.", true },
+	[LOCAL_REFUSED] = { "pins.events.local", "refused", "local_refused", COUNT,
+		"pins_events_local", "event=\"refused\"", NULL, true },
+	[LOCAL_BLOCKED] = { "pins.events.local", "blocked", "local_blocked", COUNT,
+		"pins_events_local", "event=\"blocked\"", NULL, true },
+	[LOCAL_REVOKED] = { "pins.events.local", "revoked", "local_revoked", COUNT,
+		"pins_events_local", "event=\"revoked\"", NULL, true },
 };
 
 #define NONE	(~0ULL)	/* pins.max is "max" */
@@ -162,7 +187,7 @@ static const struct column {
 
 static int order;			/* a column, or BY_PATH */
 static bool all, batch, raw;
-static bool json, metrics;
+static bool json, metrics, events;
 static const char *metrics_file, *filter;
 static long depth = -1;			/* -1: as it suits what is printed */
 static long iterations = -1;		/* 0: until told to stop */
@@ -251,6 +276,16 @@ static bool of_interest(const struct cgroup *cg)
 	return (cg->known & 1ULL << MAX) && cg->value[MAX] != NONE;
 }
 
+static void add_cgroup(struct cgroup *cg, const char *path)
+{
+	if (nr_cgroups == room) {
+		room = room ? 2 * room : 64;
+		cgroups = must(realloc(cgroups, room * sizeof(*cgroups)));
+	}
+	cg->path = must(strdup(path));
+	cgroups[nr_cgroups++] = *cg;
+}
+
 static void read_cgroup(int dir, const char *path)
 {
 	char text[4096] = "";
@@ -282,12 +317,31 @@ static void read_cgroup(int dir, const char *path)
 	if (!(cg.known & 1ULL << CURRENT) || (!all && !of_interest(&cg)))
 		return;
 
-	if (nr_cgroups == room) {
-		room = room ? 2 * room : 64;
-		cgroups = must(realloc(cgroups, room * sizeof(*cgroups)));
+	add_cgroup(&cg, path);
+}
+
+/* What has happened to a cgroup itself, by the lines of pins.events.local */
+static const char *const event[] = { "max", "refused", "blocked", "revoked" };
+
+static void read_events(int dir, const char *path)
+{
+	struct cgroup cg = {};
+	char text[4096];
+	size_t i;
+	int err;
+
+	if (!matches(path))
+		return;
+	err = read_at(dir, "pins.events.local", text, sizeof(text));
+	if (err) {
+		unreadable += err != ENOENT && err != ENODEV;
+		return;
 	}
-	cg.path = must(strdup(path));
-	cgroups[nr_cgroups++] = cg;
+	found = true;
+	/* Those that a kernel does not know stay 0. */
+	for (i = 0; i < ARRAY_SIZE(event); i++)
+		parse(text, event[i], &cg.value[i]);
+	add_cgroup(&cg, path);
 }
 
 static void walk(int dir, const char *path, long levels)
@@ -295,7 +349,10 @@ static void walk(int dir, const char *path, long levels)
 	struct dirent *entry;
 	DIR *d;
 
-	read_cgroup(dir, path);
+	if (events)
+		read_events(dir, path);
+	else
+		read_cgroup(dir, path);
 	d = levels ? fdopendir(dir) : NULL;
 	if (!d) {
 		unreadable += !!levels;
@@ -426,7 +483,8 @@ static const char *show(const struct cgroup *cg, const struct column *column)
 	return text;
 }
 
-static void print_path(const char *path, int width)
+/* Returns how many characters it has printed, at most @width. */
+static int print_printable(const char *path, int width)
 {
 	int used = 0, len;
 
@@ -439,7 +497,12 @@ static void print_path(const char *path, int width)
 			len = utf8(path) ?: 1;
 		}
 	}
-	printf("%*s", width - used, "");
+	return used;
+}
+
+static void print_path(const char *path, int width)
+{
+	printf("%*s", width - print_printable(path, width), "");
 }
 
 static void screen_size(int *lines, int *cols)
@@ -669,6 +732,56 @@ static void write_metrics(void)
 
 static struct termios was, is;
 
+/*
+ * A line for each cgroup to which something has happened since the last sample; for one
+ * that is new, since it was made.
+ */
+static void print_events(bool first)
+{
+	static struct cgroup *before;
+	static size_t nr_before;
+	const struct cgroup none = {};
+	char at[32];
+	time_t t = time(NULL);
+	size_t i, j = 0, e;
+
+	strftime(at, sizeof(at), "%F %T", localtime(&t));
+	for (i = 0; i < nr_cgroups && !first; i++) {
+		const struct cgroup *cg = &cgroups[i], *was = &none;
+		const char *between = ": ";
+
+		while (j < nr_before && strcmp(before[j].path, cg->path) < 0)
+			j++;
+		if (j < nr_before && !strcmp(before[j].path, cg->path))
+			was = &before[j];
+		for (e = 0; e < ARRAY_SIZE(event); e++) {
+			/* Less than before: another one of the same name */
+			u64 n = cg->value[e] - (cg->value[e] < was->value[e] ? 0 :
+						was->value[e]);
+
+			if (!n)
+				continue;
+			if (*between == ':') {
+				printf("%s ", at);
+				print_printable(cg->path, INT_MAX);
+			}
+			printf("%s%s %llu", between, event[e], n);
+			between = ", ";
+		}
+		if (*between != ':')
+			putchar('\n');
+	}
+
+	while (nr_before)
+		free(before[--nr_before].path);
+	free(before);
+	before = cgroups;
+	nr_before = nr_cgroups;
+	cgroups = NULL;
+	nr_cgroups = 0;
+	room = 0;
+}
+
 static void terminal_restore(void)
 {
 	tcsetattr(STDIN_FILENO, TCSADRAIN, &was);
@@ -856,6 +969,8 @@ static void usage(FILE *f)
 	      "  -b, --batch            do not clear the screen, take no keys\n"
 	      "  -j, --json             one JSON object for each sample\n"
 	      "  -o[FILE], --openmetrics[=FILE]  for Prometheus; FILE is replaced as a whole\n"
+	      "  -w, --watch-events     a line for each cgroup that is refused pins, gives some up,\n"
+	      "                         or is in the way\n"
 	      "  -h, --help             this\n", f);
 }
 
@@ -906,6 +1021,7 @@ int main(int argc, char **argv)
 		{ "batch", no_argument, NULL, 'b' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "openmetrics", optional_argument, NULL, 'o' },
+		{ "watch-events", no_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
@@ -916,7 +1032,7 @@ int main(int argc, char **argv)
 	int c;
 
 	setlocale(LC_CTYPE, "");
-	while ((c = getopt_long(argc, argv, "s:f:ard:n:1bjo::h", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "s:f:ard:n:1bjo::wh", options, NULL)) >= 0) {
 		switch (c) {
 		case 's':
 			order = parse_order(optarg);
@@ -952,6 +1068,9 @@ int main(int argc, char **argv)
 			metrics = true;
 			metrics_file = optarg;
 			break;
+		case 'w':
+			events = true;
+			break;
 		case 'h':
 			usage(stdout);
 			return 0;
@@ -960,21 +1079,24 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (argc - optind > 1 || (json && metrics)) {
+	if (argc - optind > 1 || json + metrics + events > 1) {
 		usage(stderr);
 		return 2;
 	}
+	/* As they are compared with those before */
+	if (events)
+		order = BY_PATH;
 	top = find_top(argv[optind]);
 	if (!sysinfo(&info))
 		ram = (u64)info.totalram * info.mem_unit;
 
-	live = !batch && !json && !metrics && isatty(STDIN_FILENO) &&
+	live = !batch && !json && !metrics && !events && isatty(STDIN_FILENO) &&
 	       isatty(STDOUT_FILENO);
 	/* As systemd-cgtop: to the end of time on a terminal, else once */
 	if (iterations < 0)
-		iterations = live || (batch && isatty(STDOUT_FILENO)) ? 0 : 1;
+		iterations = live || events || (batch && isatty(STDOUT_FILENO)) ? 0 : 1;
 	if (depth < 0)
-		depth = json || metrics ? LONG_MAX : 3;
+		depth = json || metrics || events ? LONG_MAX : 3;
 	if (live)
 		terminal_setup();
 
@@ -982,7 +1104,9 @@ int main(int argc, char **argv)
 		if (i && !rest(live))
 			break;
 		sample(top);
-		if (json) {
+		if (events) {
+			print_events(!i);
+		} else if (json) {
 			print_json(stdout);
 		} else if (metrics) {
 			write_metrics();
