@@ -29,7 +29,7 @@ help:
 	@echo '  make debug     build/debug/bzImage: with all that finds mistakes'
 	@echo '  make deb       the kernel as Debian packages: build/deb/'
 	@echo '  make packages  systemd, crun, libcgroup and others for Debian 13, with pins; nri-pins'
-	@echo '  make series    the patches as mails, seven series: build/series-6.12/'
+	@echo '  make series    the patches as mails, in series: build/series-6.12/'
 	@echo '  make clean     remove build/'
 	@echo
 	@echo 'LINUX=7.3 takes Linux 7.3 instead of 6.12, and build/7.3 instead of build.'

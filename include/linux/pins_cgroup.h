@@ -55,6 +55,21 @@ enum pins_stat_item {
 	PINS_REPINNED,
 	PINS_REPIN_USEC,
 
+	/* Pages of its memory that were moved, why, and how long that took. */
+	PINS_MOVED_COMPACT,
+	PINS_MOVED_NUMA,
+	PINS_MOVED_CONTIG,
+	PINS_MOVED_OFFLINE,
+	PINS_MOVED_DEMOTE,
+	PINS_MOVED_COLLAPSE,
+	PINS_MOVED_KSM,
+	PINS_MOVED_STEER,
+	PINS_MOVED_OTHER,
+	PINS_MOVED_USEC,
+
+	/* Pages that were not, because they need not. */
+	PINS_HELD_OFF,
+
 	NR_PINS_STATS,
 };
 
@@ -120,6 +135,7 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 			 bool foreign, bool movable, unsigned long nr_pages,
 			 unsigned long unpins);
 void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
+void pins_cgroup_count_memcg(struct mem_cgroup *memcg, enum pins_stat_item item, long n);
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
 
 const char *pins_stat_name(enum pins_stat_item item);
@@ -130,6 +146,11 @@ u32 pins_attribution(void);
 extern struct static_key_false_deferred pins_steer_key;
 
 bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
+
+/* On while some cgroup has its memory moved only when it must. */
+extern struct static_key_false_deferred pins_migrate_key;
+
+bool pins_cgroup_stays(struct mem_cgroup *memcg, long nr_pages);
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

@@ -109,6 +109,11 @@ struct pins_cgroup {
 	atomic_long_t			revocable;
 #endif
 
+#ifdef CONFIG_PINS_MIGRATE
+	/* Whether pins.migrate is "needed": for this cgroup and all below */
+	bool				migrates_needed;
+#endif
+
 #ifdef CONFIG_PINS_MEMLOCK
 	/* Whether pins.memlock is "max": for this cgroup and all below */
 	bool				memlock_is_max;
@@ -138,6 +143,7 @@ static inline struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
 	return pins == pins->top ? NULL : css_pins(pins->css.parent);
 }
 
+struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg);
 s64 pins_cgroup_event(struct pins_cgroup *pins, enum pins_event event);
 
 void pins_policy_free(struct pins_cgroup *pins);
@@ -149,6 +155,14 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			 loff_t off);
 
 #endif /* CONFIG_PINS_STEER */
+
+#ifdef CONFIG_PINS_MIGRATE
+
+int pins_migrate_show(struct seq_file *sf, void *v);
+ssize_t pins_migrate_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			   loff_t off);
+
+#endif /* CONFIG_PINS_MIGRATE */
 
 #ifdef CONFIG_PINS_MEMLOCK
 

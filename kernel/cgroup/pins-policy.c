@@ -2,7 +2,8 @@
 /*
  * The pins controller: how to pin, not how much. pins.steer says where long-term pins are
  * to lie, see mm/pins/steer.c; pins.revoke whether they give way, see pins-revoke.c;
- * pins.memlock which limit holds, that of the cgroup or that of the process as well.
+ * pins.memlock which limit holds, that of the cgroup or that of the process as well;
+ * pins.migrate for what reasons memory is moved that is not pinned, see mm/pins/migrate.c.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -139,6 +140,71 @@ ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 
 #endif /* CONFIG_PINS_REVOKE */
 
+#if defined(CONFIG_PINS_MIGRATE) || defined(CONFIG_PINS_MEMLOCK)
+
+/*
+ * Some values take something from others. So they take who may do that anyway, to open
+ * the file and to write to it: nobody is made to write who only meant to print, or is
+ * given such a file.
+ */
+static bool may_take_from_others(struct kernfs_open_file *of)
+{
+	return capable(CAP_SYS_RESOURCE) &&
+	       file_ns_capable(of->file, &init_user_ns, CAP_SYS_RESOURCE);
+}
+
+#endif
+
+#ifdef CONFIG_PINS_MIGRATE
+
+/* On while memory of some cgroup is moved only when it must, and stays on as above */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_migrate_key, 10 * HZ);
+
+/**
+ * pins_cgroup_stays() - is memory left alone by who merely finds it convenient to move it?
+ * @memcg: the memory cgroup that it is charged to
+ * @nr_pages: how many pages are left alone then
+ *
+ * Context: any but NMI, RCU read side.
+ * Return: whether its cgroup says so, or an ancestor.
+ */
+bool pins_cgroup_stays(struct mem_cgroup *memcg, long nr_pages)
+{
+	struct pins_cgroup *own = pins_cgroup_from_memcg(memcg), *pins;
+
+	for (pins = own; pins; pins = limited_parent(pins)) {
+		if (READ_ONCE(pins->migrates_needed)) {
+			pins_cgroup_count(own, PINS_HELD_OFF, nr_pages);
+			return true;
+		}
+	}
+	return false;
+}
+
+int pins_migrate_show(struct seq_file *sf, void *v)
+{
+	struct pins_cgroup *pins = css_pins(seq_css(sf));
+
+	seq_puts(sf, READ_ONCE(pins->migrates_needed) ? "needed\n" : "any\n");
+	return 0;
+}
+
+/* "needed" takes huge pages from others. */
+ssize_t pins_migrate_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			   loff_t off)
+{
+	int needed = knob_value(buf, "any", "needed");
+
+	if (needed < 0)
+		return needed;
+	if (needed && !may_take_from_others(of))
+		return -EPERM;
+	set_knob(&css_pins(of_css(of))->migrates_needed, needed, &pins_migrate_key);
+	return nbytes;
+}
+
+#endif /* CONFIG_PINS_MIGRATE */
+
 #ifdef CONFIG_PINS_MEMLOCK
 
 /**
@@ -170,10 +236,7 @@ int pins_memlock_show(struct seq_file *sf, void *v)
 	return 0;
 }
 
-/*
- * "max" takes a limit away. So it takes who may do that anyway, to open the file and to
- * write to it: nobody is made to write who only meant to print, or is given such a file.
- */
+/* "max" takes a limit away. */
 ssize_t pins_memlock_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			   loff_t off)
 {
@@ -181,8 +244,7 @@ ssize_t pins_memlock_write(struct kernfs_open_file *of, char *buf, size_t nbytes
 
 	if (max < 0)
 		return max;
-	if (max && !(capable(CAP_SYS_RESOURCE) &&
-		     file_ns_capable(of->file, &init_user_ns, CAP_SYS_RESOURCE)))
+	if (max && !may_take_from_others(of))
 		return -EPERM;
 	WRITE_ONCE(css_pins(of_css(of))->memlock_is_max, max);
 	return nbytes;
@@ -268,5 +330,8 @@ void pins_policy_free(struct pins_cgroup *pins)
 #endif
 #ifdef CONFIG_PINS_REVOKE
 	set_knob(&pins->revokes_idle, false, &pins_revoke_key);
+#endif
+#ifdef CONFIG_PINS_MIGRATE
+	set_knob(&pins->migrates_needed, false, &pins_migrate_key);
 #endif
 }

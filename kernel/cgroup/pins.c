@@ -704,6 +704,34 @@ void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long 
 	put_cpu();
 }
 
+/*
+ * The cgroup that memory of a memory cgroup counts in: the same one, or the nearest above it
+ * that has the controller. NULL for the root cgroup. It stays during this RCU section.
+ */
+struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg)
+{
+	struct cgroup_subsys_state *css;
+
+	css = cgroup_e_css(memcg->css.cgroup, &pins_cgrp_subsys);
+	return css->parent ? css_pins(css) : NULL;
+}
+
+/**
+ * pins_cgroup_count_memcg() - add to a line of pins.stat of the cgroup that owns memory
+ * @memcg: the memory cgroup that the memory is charged to
+ * @item: the line
+ * @n: how much, in its unit
+ *
+ * Context: any but NMI, RCU read side.
+ */
+void pins_cgroup_count_memcg(struct mem_cgroup *memcg, enum pins_stat_item item, long n)
+{
+	struct pins_cgroup *pins = pins_cgroup_from_memcg(memcg);
+
+	if (pins)
+		pins_cgroup_count(pins, item, n);
+}
+
 /**
  * pins_cgroup_blocked() - memory that had to move could not, on account of pins
  * @pins: the cgroup that holds them
@@ -808,6 +836,17 @@ static const char * const stat_names[NR_PINS_STATS] = {
 	[PINS_REVOKED]	= "revoked",
 	[PINS_REPINNED]	= "repinned",
 	[PINS_REPIN_USEC] = "repin_usec",
+	[PINS_MOVED_COMPACT] = "moved_compact",
+	[PINS_MOVED_NUMA] = "moved_numa",
+	[PINS_MOVED_CONTIG] = "moved_contig",
+	[PINS_MOVED_OFFLINE] = "moved_offline",
+	[PINS_MOVED_DEMOTE] = "moved_demote",
+	[PINS_MOVED_COLLAPSE] = "moved_collapse",
+	[PINS_MOVED_KSM] = "moved_ksm",
+	[PINS_MOVED_STEER] = "moved_steer",
+	[PINS_MOVED_OTHER] = "moved_other",
+	[PINS_MOVED_USEC] = "moved_usec",
+	[PINS_HELD_OFF]	= "held_off",
 };
 
 /**
@@ -1090,6 +1129,14 @@ static struct cftype pins_files[] = {
 		.name = "reclaim",
 		.flags = CFTYPE_NOT_ON_ROOT,
 		.write = pins_reclaim_write,
+	},
+#endif
+#ifdef CONFIG_PINS_MIGRATE
+	{
+		.name = "migrate",
+		.flags = CFTYPE_NOT_ON_ROOT,
+		.seq_show = pins_migrate_show,
+		.write = pins_migrate_write,
 	},
 #endif
 #ifdef CONFIG_PINS_MEMLOCK

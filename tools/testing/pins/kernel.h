@@ -694,7 +694,11 @@ struct cgroup_subsys_state *css_next_descendant_pre(struct cgroup_subsys_state *
 #define css_get(css)		css_get_many(css, 1)
 #define css_put(css)		css_put_many(css, 1)
 #define task_css(task, ss)	READ_ONCE((task)->css)
-#define cgroup_e_css(cgrp, ss)	({ CHECK(current->rcu_nesting); &(cgrp)->memcg.css; })
+#define cgroup_e_css(cgrp, ss)						\
+	({								\
+		CHECK(current->rcu_nesting);				\
+		(ss) == &memory_cgrp_subsys ? &(cgrp)->memcg.css : (cgrp)->pins; \
+	})
 #define cgroup_path(cgrp, buf, len) snprintf(buf, len, "%d", (cgrp)->pins->id)
 #define cgroup_id(cgrp)		((u64)(cgrp)->pins->id)
 #define folio_memcg_check(f) \

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/capability.h>
 #include <linux/limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -19,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -265,6 +267,18 @@ int reap(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* This process can no longer do that, root or not. */
+void drop_capability(int cap)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	check_eq(syscall(SYS_capget, &header, data), 0);
+	data[cap / 32].effective &= ~(1U << cap % 32);
+	data[cap / 32].permitted &= ~(1U << cap % 32);
+	check_eq(syscall(SYS_capset, &header, data), 0);
+}
+
 /* Let allocations that may sleep fail, too. Returns where to say which. */
 int fail_setup(void)
 {
@@ -368,6 +382,11 @@ static bool left_nothing(void)
 			before.pinned = now.pinned;
 		if (!charged && !memcmp(&now, &before, sizeof(now)))
 			return true;
+		/* Memory keeps its cgroup: what was read, and what some CPU is yet to
+		 * put onto a list.
+		 */
+		if (now.dying > before.dying)
+			write_text("/proc/sys/vm/drop_caches", "1", 1);
 		if (charged || now.tainted != before.tainted)
 			break;
 		usleep(10000);
@@ -481,6 +500,10 @@ void pins_setup(int nr_tests)
 	if (skip_reason == MAP_FAILED || cg_enter_current(pins_root) ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 1))
 		ksft_exit_fail_perror("setup");
+
+	/* What of this program is first read in a cgroup would keep that. */
+	mlockall(MCL_CURRENT);
+	munlockall();
 
 	settings_apply();
 	for (i = 0; i < NR_SOURCES; i++)

@@ -221,6 +221,7 @@ void baton_pass(struct baton *b);
 void baton_take(struct baton *b);
 pid_t test_fork(void);
 int reap(pid_t pid);
+void drop_capability(int cap);
 
 /* Allocations of this process that fail */
 int fail_setup(void);

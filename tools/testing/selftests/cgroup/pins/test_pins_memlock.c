@@ -39,17 +39,6 @@ static const struct {
 	{ SOURCE_XDP, -ENOBUFS },
 };
 
-static void drop_capability(int cap)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
-	check_eq(syscall(SYS_capget, &header, data), 0);
-	data[cap / 32].effective &= ~(1U << cap % 32);
-	data[cap / 32].permitted &= ~(1U << cap % 32);
-	check_eq(syscall(SYS_capset, &header, data), 0);
-}
-
 /* From now on the limit holds, also for who is root otherwise. */
 static void be_limited(void)
 {

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A task has memory that a device uses as well, by page faults: whenever a page has been
+ * moved, the device has to ask for it again. Compaction, khugepaged and NUMA balancing are
+ * at work meanwhile. How often is that, as it is, with mlock(), pinned, and with
+ * pins.migrate set to "needed"? And what does it cost those who want huge pages?
+ *
+ * The device is played by a table of where each page was when it was last looked up.
+ */
+#define _GNU_SOURCE
+#include <linux/mempolicy.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+#define NODE0		"/sys/devices/system/node/node0"
+#define HUGEPAGES	NODE0 "/hugepages/hugepages-2048kB/nr_hugepages"
+#define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
+#define NUMA_DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
+#define CGROUP		CGROUP_ROOT "/bench"
+
+#define ROUNDS		5
+#define DONOR		(512 * MB)
+#define EVERY		8		/* of so many pages one is kept */
+#define PAGES		(DONOR / PAGE / EVERY)
+
+/* What is kept of a node for the costs to others: a percentage of 1 GB */
+#define USED		(800 * MB)
+#define WANTED		480		/* huge pages */
+
+enum { AS_IT_IS, LOCKED, PINNED, NEEDED, NR_HOWS };
+
+static const char *const hows[] = { "as it is", "mlock", "pinned", "needed" };
+
+static void bind_to(int node)
+{
+	unsigned long mask = 1UL << node;
+
+	if (syscall(SYS_set_mempolicy, node < 0 ? MPOL_DEFAULT : MPOL_BIND,
+		    node < 0 ? NULL : &mask, node < 0 ? 0 : 8))
+		die("no node %d: %m", node);
+}
+
+static void enter(int how)
+{
+	if (!pins_supported())
+		return;
+	/* Whose memory it is, only the memory controller knows. */
+	write_file(CGROUP_ROOT "/cgroup.subtree_control", "+memory");
+	pins_enter(1, 1UL << 40);
+	write_file(CGROUP "/pins.migrate", how == NEEDED ? "needed" : "any");
+}
+
+static void leave(void)
+{
+	if (pins_supported())
+		pins_leave();
+	settle(1);
+}
+
+static uint64_t stat(const char *key)
+{
+	return pins_supported() ? read_number(CGROUP "/pins.stat", key) : 0;
+}
+
+/* All that find it convenient to move memory, as busy as they get */
+static void busy(bool on)
+{
+	write_file(KHUGEPAGED "scan_sleep_millisecs", on ? "10" : "4000000000");
+	write_file(KHUGEPAGED "alloc_sleep_millisecs", "10");
+	write_file(KHUGEPAGED "pages_to_scan", "4096");
+	write_file(NUMA_DEBUG "scan_delay_ms", "20");
+	write_file(NUMA_DEBUG "scan_period_min_ms", "20");
+	write_file(NUMA_DEBUG "scan_period_max_ms", "20");
+	write_file("/proc/sys/kernel/numa_balancing", on ? "1" : "0");
+}
+
+/* Touch all of it for half a second; the longest time for one page, in ns */
+static uint64_t use(char *p)
+{
+	uint64_t begin = now(), start, end, longest = 0;
+	size_t i;
+
+	do {
+		for (i = 0; i < PAGES; i++) {
+			start = now();
+			__atomic_fetch_add(p + i * EVERY * PAGE, 1, __ATOMIC_RELAXED);
+			end = now();
+			if (end - start > longest)
+				longest = end - start;
+		}
+	} while (end - begin < 500000000);
+	return longest;
+}
+
+static void device(int how)
+{
+	static uint64_t place[PAGES];
+	static struct iovec iov[PAGES];
+	uint64_t faults = 0, longest = 0, ns, pfn;
+	int ring = -1, round;
+	char *p;
+	size_t i;
+
+	enter(how);
+	/* Where the task does not run */
+	bind_to(1);
+	p = map_small(DONOR);
+	for (i = 0; i < PAGES; i++)
+		madvise(p + (i * EVERY + 1) * PAGE, (EVERY - 1) * PAGE, MADV_DONTNEED);
+	bind_to(-1);
+	for (i = 0; i < PAGES; i++)
+		iov[i] = (struct iovec){ p + i * EVERY * PAGE, PAGE };
+	for (i = 0; how == LOCKED && i < PAGES; i++)
+		if (mlock(iov[i].iov_base, PAGE))
+			die("mlock: %m");
+	if (how == PINNED) {
+		ring = uring_open();
+		uring_register(ring, iov, PAGES);
+	}
+	madvise(p, DONOR, MADV_HUGEPAGE);
+	for (i = 0; i < PAGES; i++)
+		place[i] = pfn_of(iov[i].iov_base);
+
+	busy(true);
+	for (round = 0; round < ROUNDS; round++) {
+		ns = use(p);
+		if (ns > longest)
+			longest = ns;
+		write_file("/proc/sys/vm/compact_memory", "1");
+		settle(2);
+		for (i = 0; i < PAGES; i++) {
+			pfn = pfn_of(iov[i].iov_base);
+			faults += pfn != place[i];
+			place[i] = pfn;
+		}
+	}
+	busy(false);
+	record("\"how\": \"%s\", \"faults\": %lu, \"longest ns\": %lu, \"compact\": %lu, \"numa\": %lu, \"collapse\": %lu, \"usec\": %lu, \"held off\": %lu",
+	       hows[how], faults, longest, stat("moved_compact"), stat("moved_numa"),
+	       stat("moved_collapse"), stat("moved_usec"), stat("held_off"));
+	note("%s: %lu pages found elsewhere, longest access %lu ns", hows[how], faults,
+	     longest);
+	if (ring >= 0)
+		close(ring);
+	munmap(p, DONOR);
+	leave();
+}
+
+/* So much of a node is kept, all over it or in one piece: what is left for huge pages? */
+static void others(int how, unsigned int percent, bool scattered)
+{
+	size_t nr = USED / PAGE, keep = GB / PAGE * percent / 100, i;
+	uint64_t start, ns, x = 88172645463325252ULL, kept = 0;
+	char *p;
+
+	enter(how);
+	bind_to(0);
+	p = map_small(USED);
+	for (i = 0; i < nr; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		/* Each with the same chance, and just as many in the end */
+		if (scattered ? x % (nr - i) < keep - kept : i < keep)
+			kept++;
+		else
+			madvise(p + i * PAGE, PAGE, MADV_DONTNEED);
+	}
+	start = now();
+	write_file("/proc/sys/vm/compact_memory", "1");
+	ns = now() - start;
+	write_file(HUGEPAGES, "%d", WANTED);
+	record("\"others\": \"%s\", \"percent\": %u, \"scattered\": %d, \"hugetlb\": %lu, \"compact ns\": %lu",
+	       hows[how], percent, scattered, read_number(HUGEPAGES, NULL), ns);
+	note("%s, %u%% %s: %lu huge pages", hows[how], percent,
+	     scattered ? "scattered" : "in one piece", read_number(HUGEPAGES, NULL));
+	write_file(HUGEPAGES, "0");
+	munmap(p, USED);
+	bind_to(-1);
+	leave();
+}
+
+int main(void)
+{
+	static const unsigned int percents[] = { 1, 10, 50 };
+	unsigned int i;
+	int how;
+
+	guest_setup();
+	for (how = AS_IT_IS; how < NR_HOWS; how++)
+		if (how != NEEDED || pins_supported())
+			device(how);
+	for (i = 0; i < ARRAY_SIZE(percents); i++) {
+		for (how = AS_IT_IS; how < NR_HOWS; how++) {
+			if (how != AS_IT_IS && (how != NEEDED || !pins_supported()))
+				continue;
+			others(how, percents[i], true);
+			others(how, percents[i], false);
+		}
+	}
+	return 0;
+}
