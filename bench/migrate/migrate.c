@@ -65,7 +65,7 @@ static void leave(void)
 	settle(1);
 }
 
-static uint64_t stat(const char *key)
+static uint64_t pins_stat(const char *key)
 {
 	return pins_supported() ? read_number(CGROUP "/pins.stat", key) : 0;
 }
@@ -106,7 +106,7 @@ static void device(int how)
 	static struct iovec iov[PAGES];
 	uint64_t faults = 0, longest = 0, ns, pfn;
 	int ring = -1, round;
-	char *p;
+	char moved[200], *p;
 	size_t i;
 
 	enter(how);
@@ -143,9 +143,12 @@ static void device(int how)
 		}
 	}
 	busy(false);
-	record("\"how\": \"%s\", \"faults\": %lu, \"longest ns\": %lu, \"compact\": %lu, \"numa\": %lu, \"collapse\": %lu, \"usec\": %lu, \"held off\": %lu",
-	       hows[how], faults, longest, stat("moved_compact"), stat("moved_numa"),
-	       stat("moved_collapse"), stat("moved_usec"), stat("held_off"));
+	snprintf(moved, sizeof(moved),
+		 "\"compact\": %lu, \"numa\": %lu, \"collapse\": %lu, \"usec\": %lu",
+		 pins_stat("moved_compact"), pins_stat("moved_numa"),
+		 pins_stat("moved_collapse"), pins_stat("moved_usec"));
+	record("\"how\": \"%s\", \"faults\": %lu, \"longest ns\": %lu, \"held off\": %lu, %s",
+	       hows[how], faults, longest, pins_stat("held_off"), moved);
 	note("%s: %lu pages found elsewhere, longest access %lu ns", hows[how], faults,
 	     longest);
 	if (ring >= 0)
@@ -155,11 +158,11 @@ static void device(int how)
 }
 
 /* So much of a node is kept, all over it or in one piece: what is left for huge pages? */
-static void others(int how, unsigned int percent, bool scattered)
+static void cost_to_others(int how, unsigned int percent, bool scattered)
 {
 	size_t nr = USED / PAGE, keep = GB / PAGE * percent / 100, i;
 	uint64_t start, ns, x = 88172645463325252ULL, kept = 0;
-	char *p;
+	char what[100], *p;
 
 	enter(how);
 	bind_to(0);
@@ -178,8 +181,10 @@ static void others(int how, unsigned int percent, bool scattered)
 	write_file("/proc/sys/vm/compact_memory", "1");
 	ns = now() - start;
 	write_file(HUGEPAGES, "%d", WANTED);
-	record("\"others\": \"%s\", \"percent\": %u, \"scattered\": %d, \"hugetlb\": %lu, \"compact ns\": %lu",
-	       hows[how], percent, scattered, read_number(HUGEPAGES, NULL), ns);
+	snprintf(what, sizeof(what), "\"others\": \"%s\", \"percent\": %u, \"scattered\": %d",
+		 hows[how], percent, scattered);
+	record("%s, \"hugetlb\": %lu, \"compact ns\": %lu", what,
+	       read_number(HUGEPAGES, NULL), ns);
 	note("%s, %u%% %s: %lu huge pages", hows[how], percent,
 	     scattered ? "scattered" : "in one piece", read_number(HUGEPAGES, NULL));
 	write_file(HUGEPAGES, "0");
@@ -202,8 +207,8 @@ int main(void)
 		for (how = AS_IT_IS; how < NR_HOWS; how++) {
 			if (how != AS_IT_IS && (how != NEEDED || !pins_supported()))
 				continue;
-			others(how, percents[i], true);
-			others(how, percents[i], false);
+			cost_to_others(how, percents[i], true);
+			cost_to_others(how, percents[i], false);
 		}
 	}
 	return 0;

@@ -27,7 +27,6 @@
 #define KERNEL		"/proc/sys/kernel"
 #define NUMA_DEBUG	"/sys/kernel/debug/sched/numa_balancing"
 
-
 /* Whose memory it is, only the memory controller knows. */
 static void need_migrate(const char *cg)
 {
