@@ -29,6 +29,7 @@ enum pins_stat_item {
 	/* Held now, whatever the type. */
 	PINS_FOREIGN = NR_PINS_TYPES,
 	PINS_MOVABLE_BLOCK,
+	PINS_FILE_WRITE,
 
 	/* Long-term pins ever taken and released. */
 	PINS_PINS,
@@ -54,6 +55,10 @@ enum pins_stat_item {
 	PINS_REVOKED,
 	PINS_REPINNED,
 	PINS_REPIN_USEC,
+
+	/* Requests refused because of a file, pages written back while pinned */
+	PINS_FILE_REFUSED,
+	PINS_WRITEBACK_PINNED,
 
 	/* Pages of its memory that were moved, why, and how long that took. */
 	PINS_MOVED_COMPACT,
@@ -132,8 +137,8 @@ void pins_cgroup_account(struct pins_cgroup *pins,
 struct pins_cgroup *pins_cgroup_from_id(u32 id);
 void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
 void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
-			 bool foreign, bool movable, unsigned long nr_pages,
-			 unsigned long unpins);
+			 bool foreign, bool movable, bool file_write,
+			 unsigned long nr_pages, unsigned long unpins);
 void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
 void pins_cgroup_count_memcg(struct mem_cgroup *memcg, enum pins_stat_item item, long n);
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);

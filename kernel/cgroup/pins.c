@@ -663,14 +663,15 @@ void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages)
  * @type: what sort of memory it was
  * @foreign: whether it was foreign
  * @movable: whether it was in movable pageblocks
+ * @file_write: whether it was of a file, to be written
  * @nr_pages: how many pages of it were uncharged
  * @unpins: how many pins there were
  *
  * Context: any but NMI, RCU read side. @pins may be gone after that.
  */
 void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
-			 bool foreign, bool movable, unsigned long nr_pages,
-			 unsigned long unpins)
+			 bool foreign, bool movable, bool file_write,
+			 unsigned long nr_pages, unsigned long unpins)
 {
 	int cpu = get_cpu(); /* as in pins_cgroup_account() */
 
@@ -679,6 +680,8 @@ void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 		this_cpu_sub(pins->stat_cpu->now[PINS_FOREIGN], nr_pages);
 	if (movable)
 		this_cpu_sub(pins->stat_cpu->now[PINS_MOVABLE_BLOCK], nr_pages);
+	if (file_write)
+		this_cpu_sub(pins->stat_cpu->now[PINS_FILE_WRITE], nr_pages);
 	this_cpu_add(pins->stat_cpu->now[PINS_UNPINS], unpins);
 	css_rstat_updated(&pins->css, cpu);
 	put_cpu();
@@ -704,10 +707,7 @@ void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long 
 	put_cpu();
 }
 
-/*
- * The cgroup that memory of a memory cgroup counts in: the same one, or the nearest above it
- * that has the controller. NULL for the root cgroup. It stays during this RCU section.
- */
+/* In which cgroup memory counts. NULL for the root cgroup. RCU read side. */
 struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg)
 {
 	struct cgroup_subsys_state *css;
@@ -721,6 +721,9 @@ struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg)
  * @memcg: the memory cgroup that the memory is charged to
  * @item: the line
  * @n: how much, in its unit
+ *
+ * If the controller is not enabled there, the nearest ancestor counts. The root cgroup
+ * counts nothing.
  *
  * Context: any but NMI, RCU read side.
  */
@@ -822,6 +825,7 @@ static const char * const stat_names[NR_PINS_STATS] = {
 	[PINS_DEVICE]	= "device",
 	[PINS_FOREIGN]	= "foreign",
 	[PINS_MOVABLE_BLOCK] = "movable_block",
+	[PINS_FILE_WRITE] = "file_write",
 	[PINS_PINS]	= "pins",
 	[PINS_UNPINS]	= "unpins",
 	[PINS_STEERED_ZONE] = "steered_zone",
@@ -836,6 +840,8 @@ static const char * const stat_names[NR_PINS_STATS] = {
 	[PINS_REVOKED]	= "revoked",
 	[PINS_REPINNED]	= "repinned",
 	[PINS_REPIN_USEC] = "repin_usec",
+	[PINS_FILE_REFUSED] = "file_refused",
+	[PINS_WRITEBACK_PINNED] = "writeback_pinned",
 	[PINS_MOVED_COMPACT] = "moved_compact",
 	[PINS_MOVED_NUMA] = "moved_numa",
 	[PINS_MOVED_CONTIG] = "moved_contig",

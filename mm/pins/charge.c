@@ -92,9 +92,13 @@ bool pins_wait_released(struct pins_charge *charge, unsigned long *until)
 }
 
 /* Charge the pins of a request to @pins, whose reference is consumed; or drop them. */
-static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
+static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins, bool writes)
 {
-	struct pins_owner owner = { .charge.pins = pins, .id = pins_cgroup_id(pins) };
+	struct pins_owner owner = {
+		.charge.pins = pins,
+		.id = pins_cgroup_id(pins),
+		.writes = writes,
+	};
 	struct pins_charge *charge = &owner.charge;
 	unsigned long until = 0;
 	int err;
@@ -135,7 +139,8 @@ static int pins_charge(struct pins_iter *it, struct pins_cgroup *pins)
 	return err;
 }
 
-long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr)
+long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr,
+			 unsigned int gup_flags)
 {
 	struct pins_iter it = { .pages = pages, .nr = nr };
 	struct pins_cgroup *pins;
@@ -144,7 +149,7 @@ long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr)
 	pins = get_pins_cgroup_from_mm(mm);
 	if (!pins)
 		return nr;
-	err = pins_charge(&it, pins);
+	err = pins_charge(&it, pins, gup_flags & FOLL_WRITE);
 	return err ?: nr;
 }
 
@@ -157,7 +162,8 @@ long __pins_charge_folios(struct folio **folios, long nr)
 	pins = get_pins_cgroup_from_current();
 	if (!pins)
 		return nr;
-	err = pins_charge(&it, pins);
+	/* A memfd is of shmem or hugetlb: no file system has to be told. */
+	err = pins_charge(&it, pins, false);
 	return err ?: nr;
 }
 

@@ -49,7 +49,8 @@ static __always_inline atomic_t *pins_filter_of(const struct folio *folio)
 
 bool __pins_refused(struct mm_struct *mm, unsigned long start, unsigned long nr_pages,
 		    unsigned int gup_flags, bool locked);
-long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr);
+long __pins_charge_pages(struct mm_struct *mm, struct page **pages, long nr,
+			 unsigned int gup_flags);
 long __pins_charge_folios(struct folio **folios, long nr);
 void __pins_unpin_pages(struct page **pages, unsigned long npages);
 void __pins_unpin_folio(struct folio *folio, unsigned int n);
@@ -101,7 +102,7 @@ static __always_inline long pins_charge_pages(struct mm_struct *mm,
 					      unsigned int gup_flags)
 {
 	if (pins_charges(gup_flags) && nr > 0)
-		return __pins_charge_pages(mm, pages, nr);
+		return __pins_charge_pages(mm, pages, nr, gup_flags);
 	return nr;
 }
 

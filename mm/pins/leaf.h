@@ -30,6 +30,7 @@
 #define REC_FOREIGN	BIT_ULL(4)
 #define REC_MOVABLE	BIT_ULL(5)		/* in a movable pageblock */
 #define REC_DOUBT	BIT_ULL(6)		/* its cgroup may have fewer; one in a list */
+#define REC_WRITE	BIT_ULL(7)		/* a page of a file, pinned to be written */
 #define REC_ID		GENMASK_ULL(31, 8)	/* the cgroup */
 #define REC_COUNT	GENMASK_ULL(63, 32)	/* its long-term pins */
 

@@ -217,12 +217,24 @@ static __always_inline void trace_charge(struct pins_owner *owner,
 				  folio_order(folio));
 }
 
+/*
+ * Can its owner change a page of a file, and the file system not know? Not memory that a
+ * driver maps to user space, which is %PINS_FILE as well: that has no mapping.
+ */
+static __always_inline bool owner_writes_file(struct pins_owner *owner,
+					      enum pins_stat_item type,
+					      struct folio *folio)
+{
+	return unlikely(type == PINS_FILE) && owner->writes && folio_mapping(folio);
+}
+
 /* Make a record of a folio that is new to its owner, and has been charged. */
 static __always_inline u64 rec_new(struct pins_leaf *leaf, const struct pins_run *run,
 				   struct pins_owner *owner)
 {
 	enum pins_stat_item type = pins_type(run->folio);
 	bool movable = leaf_movable(leaf, run->folio);
+	bool writes = owner_writes_file(owner, type, run->folio);
 	long nr_pages = run_nr_pages(run);
 
 	if (unlikely(READ_ONCE(run->folio->memcg_data) != owner->memcg_data))
@@ -232,8 +244,26 @@ static __always_inline u64 rec_new(struct pins_leaf *leaf, const struct pins_run
 		owner->delta.stat[PINS_FOREIGN] += nr_pages;
 	if (movable)
 		owner->delta.stat[PINS_MOVABLE_BLOCK] += nr_pages;
+	if (writes)
+		owner->delta.stat[PINS_FILE_WRITE] += nr_pages;
 	trace_charge(owner, run->folio);
-	return rec_make(owner, run->n, type, movable);
+	return rec_make(owner, run->n, type, movable) | (writes ? REC_WRITE : 0);
+}
+
+/*
+ * The owner has pinned a folio once more, now perhaps to be written. Nothing tells which
+ * of its pins go first, so that it stays so until all of them are gone; also if the
+ * request is refused.
+ */
+static __always_inline u64 rec_more(u64 rec, const struct pins_run *run,
+				    struct pins_owner *owner)
+{
+	if (!(rec & REC_WRITE) &&
+	    owner_writes_file(owner, FIELD_GET(REC_TYPE, rec), run->folio)) {
+		owner->delta.stat[PINS_FILE_WRITE] += run_nr_pages(run);
+		rec |= REC_WRITE;
+	}
+	return rec + FIELD_PREP(REC_COUNT, run->n);
 }
 
 /*
@@ -365,8 +395,8 @@ void pins_batch_flush(struct pins_batch *batch)
 	if (batch->pins)
 		pins_cgroup_release(batch->pins, FIELD_GET(REC_TYPE, batch->key),
 				    batch->key & REC_FOREIGN,
-				    batch->key & REC_MOVABLE, batch->nr_pages,
-				    batch->unpins);
+				    batch->key & REC_MOVABLE, batch->key & REC_WRITE,
+				    batch->nr_pages, batch->unpins);
 	rcu_read_unlock();
 out:
 	*batch = (struct pins_batch){ .charge = batch->charge, .unused = batch->unused };
@@ -538,7 +568,7 @@ static __always_inline void slot_add(struct pins_leaf *leaf, u64 *slot,
 		 * is just being dropped by somebody else serves the new one:
 		 * to pin again what is pinned needs no room under the limit.
 		 */
-		*rec += FIELD_PREP(REC_COUNT, run->n);
+		*rec = rec_more(*rec, run, owner);
 		pins = max(pins, run->n);
 		if (slot_list(*slot))
 			slot_reconcile_list(slot, run->folio, pins, owner->id, run->n, 0,
@@ -1283,6 +1313,36 @@ void pins_map_count(struct folio *folio, enum pins_stat_item item, long n)
 		raw_spin_unlock_irqrestore(&leaf->lock, flags);
 	}
 	rcu_read_unlock();
+}
+
+/**
+ * pins_map_pinner() - a cgroup that has pinned a folio
+ * @folio: the folio; the caller has a reference
+ *
+ * Context: any but NMI.
+ * Return: the cgroup id that user space knows of the one that did so first, or 0 if no
+ * cgroup has a record.
+ */
+u64 pins_map_pinner(struct folio *folio)
+{
+	struct pins_run run = { .folio = folio, .large = folio_has_pincount(folio) };
+	struct pins_place place = pins_place(&run);
+	struct pins_leaf *leaf;
+	struct rec_iter it;
+	unsigned long flags;
+	u64 *rec, ino = 0;
+
+	rcu_read_lock();
+	leaf = xa_load(place.map, place.index);
+	if (leaf) {
+		raw_spin_lock_irqsave(&leaf->lock, flags);
+		rec = rec_first(&leaf->slot[place.slot], &it);
+		if (rec)
+			ino = pins_cgroup_ino(FIELD_GET(REC_ID, *rec));
+		raw_spin_unlock_irqrestore(&leaf->lock, flags);
+	}
+	rcu_read_unlock();
+	return ino;
 }
 
 /* Copy what the map knows of a folio. Return whether it still has records. */

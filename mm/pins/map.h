@@ -168,6 +168,7 @@ static __always_inline bool pins_run_pinned(const struct pins_run *run)
  * @memcg_data: of the folio last looked at. Only ever compared: the memory cgroup
  *	that it is about may be gone.
  * @foreign: whether its memory is foreign to the cgroup
+ * @writes: whether it is FOLL_WRITE
  * @spare: pieces of list for folios that others have pinned
  * @nr_spare: how many there are
  */
@@ -177,6 +178,7 @@ struct pins_owner {
 	struct pins_delta delta;
 	unsigned long memcg_data;
 	bool foreign;
+	bool writes;
 	struct pins_list *spare[16];
 	unsigned int nr_spare;
 };
@@ -238,6 +240,7 @@ struct pins_entry {
 	struct pins_cgroup *owner[PINS_ENTRY_OWNERS];
 };
 
+u64 pins_map_pinner(struct folio *folio);
 void pins_map_count(struct folio *folio, enum pins_stat_item item, long n);
 bool pins_map_next(unsigned long pfn, unsigned int skip, struct pins_entry *entry);
 void pins_entry_put(struct pins_entry *entry);

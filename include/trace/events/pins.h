@@ -5,6 +5,8 @@
 #if !defined(_TRACE_PINS_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _TRACE_PINS_H
 
+#include <linux/fs.h>
+#include <linux/kdev_t.h>
 #include <linux/tracepoint.h>
 #include <linux/types.h>
 
@@ -154,6 +156,74 @@ TRACE_EVENT(pins_blocked,
 		  __entry->nr_pages, __entry->nr_shared, __entry->offline)
 );
 #endif /* CONFIG_PINS_BLOCKED */
+
+#ifdef CONFIG_PINS_FILES
+/*
+ * A request of this cgroup to pin for the long term, to write, was refused with EFAULT,
+ * because of this page of a file whose file system has to know when it changes.
+ */
+TRACE_EVENT(pins_file_refused,
+
+	TP_PROTO(u64 cgroup, struct inode *inode, pgoff_t index),
+
+	TP_ARGS(cgroup, inode, index),
+
+	TP_STRUCT__entry(
+		__field(u64,		cgroup)
+		__field(dev_t,		dev)
+		__field(u64,		ino)
+		__field(u64,		offset)
+	),
+
+	TP_fast_assign(
+		__entry->cgroup	= cgroup;
+		__entry->dev	= inode->i_sb->s_dev;
+		__entry->ino	= inode->i_ino;
+		__entry->offset	= (u64)index << PAGE_SHIFT;
+	),
+
+	TP_printk("cgroup=%llu dev=%d:%d ino=%llu offset=%llu",
+		  __entry->cgroup, MAJOR(__entry->dev), MINOR(__entry->dev),
+		  __entry->ino, __entry->offset)
+);
+
+/*
+ * Pages of a file went under writeback while they had so many pins. They are charged to
+ * the memory of one cgroup; pinner is one that has pinned them for the long term, or 0.
+ */
+TRACE_EVENT(pins_file_writeback,
+
+	TP_PROTO(u64 cgroup, u64 pinner, struct inode *inode, pgoff_t index,
+		 unsigned long nr_pages, unsigned int pins),
+
+	TP_ARGS(cgroup, pinner, inode, index, nr_pages, pins),
+
+	TP_STRUCT__entry(
+		__field(u64,		cgroup)
+		__field(u64,		pinner)
+		__field(dev_t,		dev)
+		__field(u64,		ino)
+		__field(u64,		offset)
+		__field(unsigned long,	nr_pages)
+		__field(unsigned int,	pins)
+	),
+
+	TP_fast_assign(
+		__entry->cgroup		= cgroup;
+		__entry->pinner		= pinner;
+		__entry->dev		= inode->i_sb->s_dev;
+		__entry->ino		= inode->i_ino;
+		__entry->offset		= (u64)index << PAGE_SHIFT;
+		__entry->nr_pages	= nr_pages;
+		__entry->pins		= pins;
+	),
+
+	TP_printk("cgroup=%llu pinner=%llu dev=%d:%d ino=%llu offset=%llu pages=%lu pins=%u",
+		  __entry->cgroup, __entry->pinner, MAJOR(__entry->dev),
+		  MINOR(__entry->dev), __entry->ino, __entry->offset,
+		  __entry->nr_pages, __entry->pins)
+);
+#endif /* CONFIG_PINS_FILES */
 
 #endif /* _TRACE_PINS_H */
 

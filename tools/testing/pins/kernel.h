@@ -527,13 +527,14 @@ struct folio {
 	};
 };
 
-enum { PG_anon = 1, PG_swapbacked = 2, PG_hugetlb = 4, PG_device = 8 };
+enum { PG_anon = 1, PG_swapbacked = 2, PG_hugetlb = 4, PG_device = 8, PG_mapping = 16 };
 
 #ifndef MEM_PAGES
 #define MEM_PAGES	4096
 #endif
 #define NR_NODES	2
 #define GUP_PIN_COUNTING_BIAS 1024
+#define FOLL_WRITE	0x1
 #define FOLL_LONGTERM	0x100
 #define NR_FOLL_PIN_RELEASED 0
 
@@ -559,6 +560,7 @@ extern struct pglist_data node_data[NR_NODES];
 #define folio_test_anon(f)	(!!((f)->flags & PG_anon))
 #define folio_test_swapbacked(f) (!!((f)->flags & PG_swapbacked))
 #define folio_test_hugetlb(f)	(!!((f)->flags & PG_hugetlb))
+#define folio_mapping(f)	((f)->flags & PG_mapping)
 #define folio_is_zone_device(f)	(!!((f)->flags & PG_device))
 #define is_zero_folio(f)	((f) == (struct folio *)&mem_map[MEM_PAGES])
 #define folio_ref_count(f)	atomic_read(&(f)->_refcount)

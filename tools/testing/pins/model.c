@@ -40,6 +40,7 @@ struct m_record {
 	long count;
 	int type;
 	bool foreign;
+	bool writes;		/* a page of a file, pinned to be written */
 	bool doubt;		/* pins without a record took the place of its own */
 };
 
@@ -93,6 +94,8 @@ static void m_charge(struct m_folio *f, struct m_record *r, int sign)
 		m_account(r->cg, PINS_FOREIGN, n);
 	if (m_movable(f))
 		m_account(r->cg, PINS_MOVABLE_BLOCK, n);
+	if (r->writes)
+		m_account(r->cg, PINS_FILE_WRITE, n);
 	r->cg->own += n;
 }
 
@@ -189,15 +192,27 @@ static int m_type(struct folio *folio)
 	return folio->flags & PG_swapbacked ? PINS_SHMEM : PINS_FILE;
 }
 
-static void m_add(struct m_folio *f, struct m_cgroup *cg, long n)
+/* A record says from now on that a page of a file is pinned to be written. */
+static void m_write(struct m_folio *f, struct m_record *r)
+{
+	if (r->writes)
+		return;
+	r->writes = true;
+	m_account(r->cg, PINS_FILE_WRITE, folio_nr_pages(f->folio));
+}
+
+static void m_add(struct m_folio *f, struct m_cgroup *cg, long n, bool writes)
 {
 	struct cgroup *memcg = (struct cgroup *)f->folio->memcg_data;
 	struct m_record *r = m_find(f, cg);
 	long pins = m_pins(f);
 
 	m_account(cg, PINS_PINS, n);
+	writes &= f->folio->flags == PG_mapping;
 	if (r) {
 		r->count += n;
+		if (writes)
+			m_write(f, r);
 		if (f->nr > 1)
 			m_reconcile(f, max(pins, n), cg->cgrp->pins->id, n, 0);
 		else
@@ -209,6 +224,7 @@ static void m_add(struct m_folio *f, struct m_cgroup *cg, long n)
 	*r = (struct m_record){
 		.cg = cg, .count = n, .type = m_type(f->folio),
 		.foreign = memcg && !cgroup_is_descendant(memcg, cg->cgrp),
+		.writes = writes,
 	};
 	m_charge(f, r, 1);
 }
@@ -321,6 +337,7 @@ static void check_folio(struct m_folio *f)
 		CHECK(rec[i].count == f->rec[i].count);
 		CHECK(rec[i].type == f->rec[i].type);
 		CHECK(rec[i].foreign == f->rec[i].foreign);
+		CHECK(rec[i].writes == f->rec[i].writes);
 	}
 }
 
@@ -419,7 +436,7 @@ static struct page *find_page(unsigned int pfn)
 {
 	static const int flags[] = {
 		PG_anon | PG_swapbacked, PG_anon | PG_swapbacked, PG_swapbacked,
-		0, PG_hugetlb, PG_device,
+		0, PG_mapping, PG_hugetlb, PG_device,
 	};
 	unsigned int order = block_order[pfn / BLOCK_PAGES];
 	unsigned int head = pfn & ~((1U << order) - 1);
@@ -429,7 +446,7 @@ static struct page *find_page(unsigned int pfn)
 	if (!f->folio) {
 		/* One that stays: a memory cgroup is not kept by its memory here */
 		memcg = slot[rnd(3)];
-		f->folio = folio_create(head, order, flags[rnd(6)],
+		f->folio = folio_create(head, order, flags[rnd(ARRAY_SIZE(flags))],
 					memcg ? memcg->cgrp : NULL);
 		f->refs = 1;
 		f->mapped = true;
@@ -591,6 +608,21 @@ static void make_revocable(struct held *h, struct m_cgroup *cg)
 	pins_revocable_add(&r->rev, get_pins_cgroup_from_id(cg->cgrp->pins->id));
 }
 
+/* A request that was refused may have said so before that. It stays so, see rec_more(). */
+static void refused_write(struct m_folio *f, struct m_cgroup *cg)
+{
+	struct m_record *r = m_find(f, cg);
+	struct record rec[NR_CSS];
+	unsigned int i, nr;
+
+	if (!r || f->folio->flags != PG_mapping)
+		return;
+	nr = peek_records(f->folio, rec, NR_CSS);
+	for (i = 0; i < nr; i++)
+		if (rec[i].cgrp == cg->cgrp && rec[i].writes)
+			m_write(f, r);
+}
+
 static void op_pin(void)
 {
 	struct page *pages[MOST];
@@ -598,7 +630,7 @@ static void op_pin(void)
 	struct held *h = &held[nr_held];
 	unsigned int i, n, nr = find_pages(pages), kind = rnd(8);
 	struct m_cgroup *payer, *cg;
-	bool stale = false, fits;
+	bool stale = false, fits, writes;
 	long ret;
 
 	if (nr_held == NR_HELD)
@@ -634,6 +666,7 @@ static void op_pin(void)
 		payer = slot[i];
 	}
 	fits = !payer || m_fits(pages, nr, payer);
+	writes = kind != 1 && rnd(2);
 	if (!stale && !rnd(8)) {
 		current->fail_nth = 1 + rnd(8);
 		current->fail_nr = 1 + 7 * rnd(2);
@@ -646,7 +679,8 @@ static void op_pin(void)
 	if (kind == 1)
 		ret = pins_charge_folios(folios, nr);
 	else
-		ret = pins_charge_pages(tasks[kind == 2].mm, pages, nr, FOLL_LONGTERM);
+		ret = pins_charge_pages(tasks[kind == 2].mm, pages, nr,
+					FOLL_LONGTERM | (writes ? FOLL_WRITE : 0));
 	revoke_never = false;
 	revoke_for = NULL;
 	/* Nothing is taken back for what fits, nor is it refused when that has made room. */
@@ -670,6 +704,8 @@ static void op_pin(void)
 			n = kind == 1 ? 1 : m_run(pages + i, nr - i);
 			m_dropped(m_of(pages[i]), n);
 		}
+		for (i = 0; payer && writes && i < nr; i++)
+			refused_write(m_of(pages[i]), payer);
 	} else {
 		nr_held++;
 		if (payer && !rnd(2))
@@ -677,7 +713,7 @@ static void op_pin(void)
 		for (i = 0; payer && i < nr; i += n) {
 			n = kind == 1 ? 1 : m_run(pages + i, nr - i);
 			if (!is_zero_folio(page_folio(pages[i])))
-				m_add(m_of(pages[i]), payer, n);
+				m_add(m_of(pages[i]), payer, n, writes);
 		}
 		/* It may have had to lower stale records of others, and then it fits. */
 		for (cg = payer; cg && !fits; cg = cg->parent)

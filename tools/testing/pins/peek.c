@@ -45,6 +45,7 @@ unsigned int peek_records(struct folio *folio, struct record *rec,
 				.count = FIELD_GET(REC_COUNT, *r),
 				.type = FIELD_GET(REC_TYPE, *r),
 				.foreign = *r & REC_FOREIGN,
+				.writes = *r & REC_WRITE,
 			};
 		}
 	}

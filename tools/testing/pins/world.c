@@ -107,7 +107,7 @@ void get_stat(struct cgroup *cgrp, s64 *stat)
 	file("stat")->seq_show(&sf, NULL);
 	for (i = 0; i < NR_PINS_STATS; i++) {
 		/* "revocable" comes before it. */
-		if (i == PINS_PINS)
+		if (i == PINS_FILE_WRITE)
 			p = strstr(p, "revocable ") + strlen("revocable ");
 		p = strchr(p, ' ') + 1;
 		stat[i] = atoll(p) / (i < PINS_PINS ? (s64)PAGE_SIZE : 1);

@@ -46,6 +46,7 @@ struct record {
 	unsigned int count;
 	unsigned int type;
 	bool foreign;
+	bool writes;
 };
 
 unsigned int peek_records(struct folio *folio, struct record *rec,

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pinned pages of files: who is refused them, and whose are written out while they are
+ * pinned.
+ *
+ * Copyright (C) 2026 the pins authors
+ */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "pins_util.h"
+
+#define TRACING		"/sys/kernel/tracing"
+#define LEN		PAGES(8)
+
+static const int sources[] = {
+	SOURCE_URING, SOURCE_RDMA, SOURCE_IOMMUFD, SOURCE_XDP, SOURCE_GUP, SOURCE_GUP_FAST,
+};
+
+static const struct mem_kind to_write = { .name = "a file, to write" };
+static const struct mem_kind to_read = { .name = "a file, to read", .how = HOW_READ_PIN };
+
+static struct mem map_file(int fd, const struct mem_kind *kind, int prot, int flags)
+{
+	struct mem m = { .kind = kind, .len = LEN, .fd = fd };
+	char *at;
+
+	at = mmap(NULL, LEN, prot, flags, fd, 0);
+	check(at != MAP_FAILED);
+	m.addr = at;
+	return m;
+}
+
+/* A new file in a directory, whose pages are small */
+static int make_file(const char *dir)
+{
+	static const char page[PAGE_SIZE];
+	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+	size_t off;
+
+	if (fd < 0) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/pins", dir);
+		fd = open(path, O_CREAT | O_RDWR, 0600);
+	}
+	check(fd >= 0);
+	for (off = 0; off < LEN; off += PAGE_SIZE)
+		check_eq(write(fd, page, PAGE_SIZE), PAGE_SIZE);
+	return fd;
+}
+
+/* The file system of the working directory has to be one that writes pages back. */
+static struct mem shared_file(const struct mem_kind *kind)
+{
+	return map_file(make_file("."), kind, PROT_READ | PROT_WRITE, MAP_SHARED);
+}
+
+/* Each is refused it, and counted. */
+static void refused(const char *what, const struct mem *m, const char *cg)
+{
+	long before = pins_stat(cg, "file_refused");
+	struct pin p;
+	int i;
+
+	if (before < 0)
+		skip("no file_refused");
+	for (i = 0; i < ARRAY_SIZE(sources); i++) {
+		const char *name = pin_sources[sources[i]].name;
+
+		if (source_missing(sources[i])) {
+			ksft_print_msg("no %s\n", name);
+			continue;
+		}
+		ksft_print_msg("%s pins %s\n", name, what);
+		check_eq(pin(&p, sources[i], m), -EFAULT);
+		check_eq(pins_stat(cg, "file_refused"), ++before);
+	}
+	check_eq(pins_current(cg), 0);
+	check_eq(pins_stat(cg, "file_write"), 0);
+}
+
+static void every_file_system(void)
+{
+	char *cg = enter_new("a");
+	struct mem m;
+	int fd;
+
+	m = shared_file(&to_write);
+	refused("the working directory", &m, cg);
+	/* It does not matter whether it is there for the fast path. */
+	memset(m.addr, 1, LEN);
+	refused("it, touched", &m, cg);
+
+	check_eq(mount("none", "/tmp", "ramfs", 0, NULL), 0);
+	m = map_file(make_file("/tmp"), &to_write, PROT_READ | PROT_WRITE, MAP_SHARED);
+	refused("ramfs", &m, cg);
+
+	fd = open("/dev/ram1", O_RDWR);
+	if (fd >= 0) {
+		m = map_file(fd, &to_write, PROT_READ | PROT_WRITE, MAP_SHARED);
+		refused("a block device", &m, cg);
+	}
+}
+
+static void pinned(const struct mem *m, const char *cg, const char *stat)
+{
+	struct pin p;
+
+	need_source(SOURCE_GUP);
+	check_eq(pin(&p, SOURCE_GUP, m), 0);
+	check_stat(cg, stat, LEN);
+	check_eq(pins_stat(cg, "file_write"), 0);
+	unpin(&p);
+	check_reaches(cg, 0);
+	check_eq(pins_stat(cg, "file_refused"), 0);
+	munmap(m->addr, LEN);
+}
+
+static void what_is_allowed(void)
+{
+	char *cg = enter_new("a");
+	struct mem m;
+	struct pin p;
+
+	if (pins_stat(cg, "file_refused") < 0)
+		skip("no file_refused");
+	m = shared_file(&to_read);
+	pinned(&m, cg, "file");
+	m = map_file(make_file("."), &to_write, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	pinned(&m, cg, "anon");
+	m = mem_get(MEM_MEMFD, LEN);
+	pinned(&m, cg, "shmem");
+
+	/* Refused for another reason, with the same error */
+	m = map_file(make_file("."), &to_write, PROT_READ, MAP_SHARED);
+	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
+	m = map_file(make_file("."), &to_read, PROT_NONE, MAP_SHARED);
+	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
+	munmap(m.addr, LEN);
+	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
+	check_eq(pins_stat(cg, "file_refused"), 0);
+}
+
+/* It is of no file, though it counts as file: a ring of packets, of the kernel's pages */
+static void memory_of_a_driver(void)
+{
+	struct io_uring_params params = {};
+	char *cg = enter_new("a");
+	struct mem m = { .kind = &to_write, .len = PAGE_SIZE };
+	struct ring r = ring_make(params);
+	struct pin p;
+
+	need_source(SOURCE_GUP);
+	m.addr = (char *)r.sqes;
+	if (pin(&p, SOURCE_GUP, &m))
+		skip("its memory cannot be pinned");
+	check(pins_stat(cg, "file") > 0);
+	check_eq(pins_stat(cg, "file_write"), 0);
+	unpin(&p);
+	check_reaches(cg, 0);
+	check_eq(pins_stat(cg, "file_refused"), 0);
+}
+
+static void with_descendants(void)
+{
+	char *parent = cg_make("a"), *cg = cg_make("a/b"), *other = cg_make("c");
+	struct mem m = shared_file(&to_write);
+	struct pin p;
+
+	need_source(SOURCE_GUP);
+	enter(cg);
+	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
+	check_eq(pins_stat(cg, "file_refused"), 1);
+	check_eq(pins_stat(parent, "file_refused"), 1);
+	check_eq(pins_stat(other, "file_refused"), 0);
+	/* The root cgroup counts nothing. */
+	enter_root();
+	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
+	check_eq(pins_stat(parent, "file_refused"), 1);
+}
+
+/* What a tracepoint says while something happens */
+
+static void trace_begin(const char *event)
+{
+	char file[64];
+	FILE *f;
+
+	/* Opening it with O_TRUNC clears it. */
+	f = fopen(TRACING "/trace", "w");
+	snprintf(file, sizeof(file), "events/pins/%s/enable", event);
+	if (!f || cg_write(TRACING, file, "1"))
+		skip("no tracing");
+	fclose(f);
+}
+
+/* The first of it */
+static const char *trace_end(const char *event)
+{
+	static char line[512];
+	char file[64], *found = NULL;
+	FILE *f;
+
+	snprintf(file, sizeof(file), "events/pins/%s/enable", event);
+	check_eq(cg_write(TRACING, file, "0"), 0);
+	f = fopen(TRACING "/trace", "r");
+	check(f);
+	snprintf(file, sizeof(file), "%s: ", event);
+	while (!found && fgets(line, sizeof(line), f))
+		found = strstr(line, file);
+	fclose(f);
+	return found ? found + strlen(file) : "";
+}
+
+static unsigned long long cgroup_ino(const char *cg)
+{
+	struct stat st;
+
+	check_eq(stat(cg, &st), 0);
+	return st.st_ino;
+}
+
+static void check_line(const char *line, const char *want)
+{
+	if (strncmp(line, want, strlen(want)))
+		ksft_print_msg("traced is %s, not %s\n", line, want);
+	check(!strncmp(line, want, strlen(want)));
+}
+
+static void refusal_names_the_file(void)
+{
+	char *cg = enter_new("a"), want[256];
+	struct mem m = shared_file(&to_write);
+	struct stat st;
+	struct pin p;
+
+	check_eq(fstat(m.fd, &st), 0);
+	trace_begin("pins_file_refused");
+	check_eq(pin_part(&p, SOURCE_URING, &m, PAGES(3), PAGE_SIZE), -EFAULT);
+	snprintf(want, sizeof(want), "cgroup=%llu dev=%u:%u ino=%llu offset=%lu\n",
+		 cgroup_ino(cg), major(st.st_dev), minor(st.st_dev),
+		 (unsigned long long)st.st_ino, PAGES(3));
+	check_line(trace_end("pins_file_refused"), want);
+}
+
+/* Writeback */
+
+/* A cgroup that is one of memory as well, so that page cache can be its own */
+static char *memory_cgroup(const char *name)
+{
+	char *cg;
+
+	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
+	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
+		skip("no memory controller");
+	cg = cg_make(name);
+	if (pins_stat(cg, "writeback_pinned") < 0)
+		skip("no writeback_pinned");
+	return cg;
+}
+
+/*
+ * A shared mapping of a file, which is dirty, and whose page cache is that cgroup's. The
+ * rest of what the file system needs is not, so that the cgroup can go again.
+ */
+static struct mem cached_file(const char *cg)
+{
+	struct mem m = shared_file(&to_write);
+
+	check_eq(fsync(m.fd), 0);
+	check_eq(posix_fadvise(m.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	/* No folios of several pages */
+	check_eq(madvise(m.addr, LEN, MADV_RANDOM), 0);
+	enter(cg);
+	memset(m.addr, 1, LEN);
+	enter_root();
+	return m;
+}
+
+/* Its cgroup can go when nothing of it is left, not even in a list of some CPU. */
+static void forget_file(const struct mem *m)
+{
+	check_eq(munmap(m->addr, LEN), 0);
+	close(m->fd);
+	check_eq(cg_write(VM, "drop_caches", "1"), 0);
+}
+
+static void write_out(const struct mem *m, int byte)
+{
+	memset(m->addr, byte, LEN);
+	check_eq(fsync(m->fd), 0);
+}
+
+static void direct_io_into_a_file(void)
+{
+	char *cg = memory_cgroup("a"), *other = cg_make("b"), want[256];
+	int disk = slow_disk(2000 * MS);
+	struct mem m = cached_file(cg);
+	__kernel_ulong_t reading;
+	struct stat st;
+
+	write_out(&m, 2);
+	check_eq(pins_stat(cg, "writeback_pinned"), 0);
+
+	/* Whoever has pinned it, it is the cache of that cgroup. */
+	enter(other);
+	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
+	enter_root();
+	trace_begin("pins_file_writeback");
+	write_out(&m, 3);
+	check(!read_done(reading));
+	check_eq(fstat(m.fd, &st), 0);
+	snprintf(want, sizeof(want),
+		 "cgroup=%llu pinner=0 dev=%u:%u ino=%llu offset=%lu pages=1 pins=1\n",
+		 cgroup_ino(cg), major(st.st_dev), minor(st.st_dev),
+		 (unsigned long long)st.st_ino, PAGES(1));
+	check_line(trace_end("pins_file_writeback"), want);
+	check_eq(pins_stat(cg, "writeback_pinned"), 2);
+	check_eq(pins_stat(other, "writeback_pinned"), 0);
+
+	read_end(reading, PAGES(2));
+	write_out(&m, 4);
+	check_eq(pins_stat(cg, "writeback_pinned"), 2);
+	forget_file(&m);
+}
+
+/* To read; the kernel does not know what the others do. */
+static void pinned_for_long(void)
+{
+	char *cg = memory_cgroup("a"), *other = cg_make("b"), want[128];
+	struct mem m = cached_file(cg);
+	struct pin p;
+
+	need_source(SOURCE_GUP);
+	m.kind = &to_read;
+	enter(other);
+	check_eq(pin_part(&p, SOURCE_GUP, &m, PAGES(4), PAGE_SIZE), 0);
+	enter_root();
+	trace_begin("pins_file_writeback");
+	write_out(&m, 2);
+	snprintf(want, sizeof(want), "cgroup=%llu pinner=%llu ", cgroup_ino(cg),
+		 cgroup_ino(other));
+	check_line(trace_end("pins_file_writeback"), want);
+	check_eq(pins_stat(cg, "writeback_pinned"), 1);
+	check_eq(pins_stat(other, "file"), PAGE_SIZE);
+	check_eq(pins_stat(other, "file_write"), 0);
+	unpin(&p);
+	write_out(&m, 3);
+	check_eq(pins_stat(cg, "writeback_pinned"), 1);
+	forget_file(&m);
+}
+
+/* References of a page that is mapped so often look like pins. */
+#define MAPPED	1200
+
+static void mapped_very_often(void)
+{
+	char *cg = memory_cgroup("a");
+	struct mem m = cached_file(cg);
+	char *at = mem_reserve(PAGES(MAPPED), PAGE_SIZE), *page;
+	int i;
+
+	for (i = 0; i < MAPPED; i++) {
+		page = at + PAGES(i);
+		check_eq((long)mmap(page, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, m.fd, 0),
+			 (long)page);
+		check_eq(madvise(page, PAGE_SIZE, MADV_POPULATE_READ), 0);
+	}
+	write_out(&m, 2);
+	check_eq(pins_stat(cg, "writeback_pinned"), 0);
+	check_eq(munmap(at, PAGES(MAPPED)), 0);
+	forget_file(&m);
+}
+
+/* Where there is no controller of pins, the nearest ancestor counts. */
+static void counted_above(void)
+{
+	char *cg = memory_cgroup("a"), below[PATH_MAX];
+	int disk = slow_disk(2000 * MS);
+	__kernel_ulong_t reading;
+	struct mem m;
+
+	check_eq(cg_write(cg, "cgroup.subtree_control", "+memory"), 0);
+	snprintf(below, sizeof(below), "%s/b", cg);
+	check_eq(cg_create(below), 0);
+	check(!cg_has(below, "pins.stat"));
+	m = cached_file(below);
+	reading = read_begin(disk, m.addr, PAGE_SIZE);
+	write_out(&m, 2);
+	check(!read_done(reading));
+	check_eq(pins_stat(cg, "writeback_pinned"), 1);
+	read_end(reading, PAGE_SIZE);
+	forget_file(&m);
+}
+
+static const struct pins_test tests[] = {
+	{ "who may not pin a file to be written is counted", every_file_system },
+	{ "who may, or may not for another reason, is not", what_is_allowed },
+	{ "memory of a driver is of no file", memory_of_a_driver },
+	{ "it counts for ancestors, and for nobody else", with_descendants },
+	{ "a refusal names cgroup, file and offset", refusal_names_the_file },
+	{ "what is written out while it is pinned counts for whose cache it is",
+		direct_io_into_a_file },
+	{ "who has it pinned for the long term is named", pinned_for_long },
+	{ "a page that is mapped very often is not pinned", mapped_very_often },
+	{ "where there is no controller of pins, an ancestor counts", counted_above },
+};
+
+int main(void)
+{
+	pins_run(tests, ARRAY_SIZE(tests));
+}
