@@ -10,10 +10,11 @@
 #include <linux/types.h>
 
 /**
- * struct pins_blocked - memory that could not be emptied on account of pins
+ * struct pins_blocked - memory that could not be emptied
  * @start_pfn: its first page
- * @end_pfn: behind its last page, 0 if pins were not in the way
- * @pfn: the first pinned folio that was found
+ * @end_pfn: behind its last page, 0 if nothing was found that was in the way
+ * @pfn: the first folio that was
+ * @pinned: whether that was on account of pins
  * @offline: whether it was to be taken offline
  * @waited: whether it was waited for the pins, in vain
  */
@@ -21,6 +22,7 @@ struct pins_blocked {
 	unsigned long start_pfn;
 	unsigned long end_pfn;
 	unsigned long pfn;
+	bool pinned;
 	bool offline;
 	bool waited;
 };

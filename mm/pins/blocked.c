@@ -13,6 +13,10 @@
  * places are looked at if it has waited there in vain. If not, failing is to cost no
  * more than it costs without us: then it is some folios from the first pin on.
  *
+ * What is in the way without being pinned is told of as well: pages that are under
+ * writeback, that others refer to, or that are not to be moved. It is in the log if pins
+ * are, and else only in a tracepoint.
+ *
  * Compaction has other memory to choose from, and fails all the time: there it is
  * sampled what is in its way.
  *
@@ -51,6 +55,9 @@ struct pins_blockers {
 	unsigned long pinned;		/* pages; all of them are in one of these: */
 	unsigned long uncharged;	/* no record tells whose pins */
 	unsigned long unknown;		/* there was no memory to remember whose */
+	unsigned long writeback;	/* and pages that are not pinned: written out, */
+	unsigned long busy;		/* referred to by others, */
+	unsigned long fixed;		/* or not to be moved by anybody */
 };
 
 /* The folio of an entry has so many pages in the range. */
@@ -124,14 +131,28 @@ static void blockers_find(struct pins_blockers *blockers, unsigned long pfn,
 		cond_resched();
 		if (obstacle != PINS_GONE)
 			most--;
-		if (obstacle != PINS_SHORT && obstacle != PINS_LONG)
-			continue;
 		nr_pages = min(next, end_pfn) - pfn;
-		blockers->pinned += nr_pages;
-		if (obstacle == PINS_LONG)
-			blockers_folio(blockers, first, nr_pages);
-		else
+		switch (obstacle) {
+		case PINS_FIXED:
+			blockers->fixed += nr_pages;
+			break;
+		case PINS_WRITEBACK:
+			blockers->writeback += nr_pages;
+			break;
+		case PINS_BUSY:
+			blockers->busy += nr_pages;
+			break;
+		case PINS_SHORT:
+			blockers->pinned += nr_pages;
 			blockers->uncharged += nr_pages;
+			break;
+		case PINS_LONG:
+			blockers->pinned += nr_pages;
+			blockers_folio(blockers, first, nr_pages);
+			break;
+		default:
+			break;
+		}
 	}
 }
 
@@ -197,6 +218,12 @@ static void blockers_log(struct pins_blockers *blockers,
 		len += scnprintf(line + len, PATH_MAX - len,
 				 ", %lu short-term or by the root cgroup",
 				 blockers->uncharged);
+	if (blockers->writeback)
+		len += scnprintf(line + len, PATH_MAX - len, "; %lu under writeback",
+				 blockers->writeback);
+	if (blockers->busy)
+		len += scnprintf(line + len, PATH_MAX - len, "; %lu referenced by others",
+				 blockers->busy);
 	if (blocked->offline)
 		pr_warn("%s\n", line);
 	else
@@ -225,11 +252,15 @@ void __pins_report_blocked(const struct pins_blocked *blocked)
 	struct pins_blocker *blocker;
 	unsigned long index;
 
+	if (!blocked->pinned && !trace_pins_blocked_range_enabled())
+		return;
 	xa_init(&blockers.cgroups);
 	if (blocked->waited)
 		blockers_find(&blockers, start_pfn, end_pfn, ULONG_MAX);
 	else
 		blockers_find(&blockers, max(blocked->pfn, start_pfn), end_pfn, PINS_LOOK);
+	trace_pins_blocked_range(start_pfn, end_pfn, blockers.pinned, blockers.writeback,
+				 blockers.busy, blockers.fixed, blocked->offline);
 	if (!blockers.pinned)
 		return;
 

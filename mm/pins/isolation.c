@@ -56,6 +56,7 @@
  * @gave_up: it no longer waits for pins, so pins do not wait for it either
  * @since: when it has begun to wait, in ns, or 0; when offlining, for @pfn
  * @pfn: the pinned folio that is in the way
+ * @busy: a folio that is in the way, though it is not pinned, or 0
  * @tries: how often nothing was pinned, though it has failed
  *
  * All but @gave_up belongs to the isolator, or does not change.
@@ -71,6 +72,7 @@ struct pins_isolation {
 	bool gave_up;
 	u64 since;
 	unsigned long pfn;
+	unsigned long busy;
 	unsigned int tries;
 #ifdef CONFIG_PINS_REVOKE
 	/* When it has first asked for long-term pins, in ns, and how often it has */
@@ -350,7 +352,7 @@ static bool isolation_retry(struct pins_isolation *isolation,
 	if (isolation->offline || !isolation_left(isolation) ||
 	    isolation->tries++ == PINS_TRIES)
 		return false;
-	if (obstacle == PINS_READY)
+	if (obstacle == PINS_READY || obstacle == PINS_WRITEBACK)
 		return true;
 	if (!isolation->since && !atomic_read(&pins_movers))
 		return false;
@@ -380,6 +382,7 @@ bool pins_isolation_wait(struct pins_isolation *isolation)
 				  isolation_left(isolation), &pfn);
 	if (obstacle < PINS_SHORT) {
 		WRITE_ONCE(isolation->gave_up, false);
+		isolation->busy = obstacle > PINS_READY ? pfn : 0;
 		return isolation_retry(isolation, obstacle);
 	}
 
@@ -402,18 +405,27 @@ bool pins_isolation_wait(struct pins_isolation *isolation)
 }
 
 #ifdef CONFIG_PINS_BLOCKED
-/* Add the range to those before, if it adjoins them. */
+/*
+ * Add the range to those before, if it adjoins them. One where pins were in the way comes
+ * before those where something else was.
+ */
 void __pins_isolation_blocked(struct pins_isolation *isolation,
 			      struct pins_blocked *blocked)
 {
-	if (!isolation || !isolation->gave_up)
+	bool pinned;
+
+	if (!isolation || (!isolation->gave_up && !isolation->busy))
 		return;
-	if (!blocked->end_pfn) {
+	pinned = isolation->gave_up;
+	if (!blocked->end_pfn || (pinned && !blocked->pinned)) {
 		blocked->start_pfn = isolation->start_pfn;
 		blocked->end_pfn = isolation->end_pfn;
-		blocked->pfn = isolation->pfn;
+		blocked->pfn = pinned ? isolation->pfn : isolation->busy;
 		blocked->offline = isolation->offline;
-	} else if (isolation->start_pfn > blocked->end_pfn ||
+		blocked->pinned = pinned;
+		blocked->waited = false;
+	} else if (pinned != blocked->pinned ||
+		   isolation->start_pfn > blocked->end_pfn ||
 		   isolation->end_pfn < blocked->start_pfn) {
 		return;
 	}

@@ -46,15 +46,17 @@ enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
 	folio = page_folio(page);
 	if (!folio_try_get(folio))
 		goto out;
-	ret = PINS_BUSY;
+	ret = PINS_FIXED;
 	if (page_folio(page) == folio) {
 		*pfn = folio_pfn(folio);
 		*next = *pfn + folio_nr_pages(folio);
 		if (pins_folio_pins(folio))
 			ret = pins_folio_recorded(folio) ? PINS_LONG : PINS_SHORT;
-		else if (folio_test_lru(folio) &&
-			 folio_ref_count(folio) == folio_expected_ref_count(folio) + 1)
-			ret = PINS_READY;
+		else if (folio_test_writeback(folio))
+			ret = PINS_WRITEBACK;
+		else if (folio_test_lru(folio))
+			ret = folio_ref_count(folio) == folio_expected_ref_count(folio) + 1 ?
+			      PINS_READY : PINS_BUSY;
 	}
 	folio_put(folio);
 out:

@@ -103,7 +103,7 @@ static bool steer_wait(struct pins_steer *steer)
 	}
 	/* It may have lost its pins just before we looked. */
 	if (obstacle != PINS_SHORT)
-		return steer->rounds < (obstacle == PINS_READY ? 3 : 1);
+		return steer->rounds < (obstacle == PINS_READY || obstacle == PINS_WRITEBACK ? 3 : 1);
 	if (steer->waited >= PINS_STEER_WAIT)
 		return false;
 	/* mmap_lock may be held. */

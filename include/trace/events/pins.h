@@ -155,6 +155,45 @@ TRACE_EVENT(pins_blocked,
 		  __entry->cgroup, __entry->start_pfn, __entry->end_pfn,
 		  __entry->nr_pages, __entry->nr_shared, __entry->offline)
 );
+
+/*
+ * Memory that had to move could not: how many of its pages were pinned, by whomever; how
+ * many were under writeback, were referred to by others, or are the kernel's or just being
+ * moved. Not all of it may have been looked at.
+ */
+TRACE_EVENT(pins_blocked_range,
+
+	TP_PROTO(unsigned long start_pfn, unsigned long end_pfn, unsigned long pinned,
+		 unsigned long writeback, unsigned long referenced, unsigned long fixed,
+		 bool offline),
+
+	TP_ARGS(start_pfn, end_pfn, pinned, writeback, referenced, fixed, offline),
+
+	TP_STRUCT__entry(
+		__field(unsigned long,	start_pfn)
+		__field(unsigned long,	end_pfn)
+		__field(unsigned long,	pinned)
+		__field(unsigned long,	writeback)
+		__field(unsigned long,	referenced)
+		__field(unsigned long,	fixed)
+		__field(bool,		offline)
+	),
+
+	TP_fast_assign(
+		__entry->start_pfn	= start_pfn;
+		__entry->end_pfn	= end_pfn;
+		__entry->pinned		= pinned;
+		__entry->writeback	= writeback;
+		__entry->referenced	= referenced;
+		__entry->fixed		= fixed;
+		__entry->offline	= offline;
+	),
+
+	TP_printk("start_pfn=0x%lx end_pfn=0x%lx pinned=%lu writeback=%lu referenced=%lu fixed=%lu offline=%d",
+		  __entry->start_pfn, __entry->end_pfn, __entry->pinned,
+		  __entry->writeback, __entry->referenced, __entry->fixed,
+		  __entry->offline)
+);
 #endif /* CONFIG_PINS_BLOCKED */
 
 #ifdef CONFIG_PINS_FILES

@@ -261,6 +261,61 @@ static void blame_cma(void)
 	give_back(&range);
 }
 
+/* What one of these says; the event is off after that. */
+static char *trace_range(bool begin)
+{
+	static char line[512];
+	char *p = NULL;
+	FILE *f;
+
+	f = fopen(TRACING "/trace", begin ? "w" : "r");
+	if (!f || cg_write(TRACING "/events/pins/pins_blocked_range", "enable",
+			   begin ? "1" : "0"))
+		skip("no tracing");
+	while (!begin && !p && fgets(line, sizeof(line), f))
+		p = strstr(line, "pins_blocked_range: ");
+	fclose(f);
+	return p;
+}
+
+/* A pipe has a page that nobody has pinned, and beside it there may be one that is. */
+static void not_only_pins(void)
+{
+	char *page, *line;
+	struct iovec iov;
+	int log, disk, pipes[2];
+
+	range = cma_range();
+	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
+	disk = slow_disk(2000 * MS);
+	page = memory_of(&range, true, PAGES(3), MAP_PRIVATE);
+	log = log_open();
+	check_eq(pipe(pipes), 0);
+	iov = (struct iovec){ page + PAGES(1), PAGES(2) };
+	check_eq(vmsplice(pipes[1], &iov, 1, 0), PAGES(2));
+	trace_range(true);
+	check(take(&range));
+	line = trace_range(false);
+	check(line);
+	if (!strstr(line, " pinned=0 writeback=0 referenced=2 "))
+		ksft_print_msg("%s\n", line);
+	check(strstr(line, " pinned=0 writeback=0 referenced=2 "));
+	check(!log_find(log, "pins: emptying [mem "));
+
+	reading = read_begin(disk, page, PAGE_SIZE);
+	trace_range(true);
+	check(take(&range));
+	line = trace_range(false);
+	check(line && strstr(line, " pinned=1 writeback=0 referenced=2 "));
+	line = log_find(log, "pins: emptying [mem ");
+	check(line && strstr(line, "; 2 referenced by others"));
+	read_end(reading, PAGE_SIZE);
+	close(pipes[0]);
+	close(pipes[1]);
+	check_eq(take(&range), 0);
+	give_back(&range);
+}
+
 /* Nobody is blamed while offlining still tries: it may succeed in the end. */
 static void blame_in_the_end(void)
 {
@@ -483,6 +538,7 @@ static const struct pins_test tests[] = {
 	{ "blame: each cgroup that blocks offlining, and the numbers add up", blame_offline },
 	{ "blame: not before offlining has failed", blame_in_the_end },
 	{ "blame: short-term pins that block CMA", blame_cma },
+	{ "blame: what is in the way without being pinned", not_only_pins },
 	{ "blame: once for an allocation that tries many places", blame_once },
 	{ "blame: a cgroup that blocks a gigantic page", blame_contig },
 	{ "blame: compaction, sampled", blame_compaction },
