@@ -102,8 +102,10 @@ static bool steer_wait(struct pins_steer *steer)
 		return true;
 	}
 	/* It may have lost its pins just before we looked. */
+	if (obstacle == PINS_READY || obstacle == PINS_WRITEBACK)
+		return steer->rounds < 3;
 	if (obstacle != PINS_SHORT)
-		return steer->rounds < (obstacle == PINS_READY || obstacle == PINS_WRITEBACK ? 3 : 1);
+		return steer->rounds < 1;
 	if (steer->waited >= PINS_STEER_WAIT)
 		return false;
 	/* mmap_lock may be held. */

@@ -314,6 +314,33 @@ static void pins_test_hole(struct kunit *test)
 	__free_pages(page, 3);
 }
 
+/* Page cache that was pinned to be read first counts once, from when it is to be written. */
+static void pins_test_file_write(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	static struct address_space mapping;
+	int i, writes;
+
+	/* The first is of a file, the second of a driver. */
+	page_folio(t->pages[0])->mapping = &mapping;
+	for (i = 0; i < 4; i++) {
+		struct pins_iter it = { .pages = t->pages, .nr = 2 };
+		struct pins_owner owner = { .id = 1, .charge.needed = 2, .writes = i > 1 };
+
+		test_grab(t->pages, 2);
+		KUNIT_EXPECT_EQ(test, pins_map_add(&it, &owner), 0);
+		pins_map_done(&owner);
+		writes = i == 2;
+		KUNIT_EXPECT_EQ(test, owner.delta.stat[PINS_FILE_WRITE], writes);
+		KUNIT_EXPECT_EQ(test, owner.delta.stat[PINS_FILE], i ? 0 : 2);
+		atomic_long_add(owner.charge.charged, &t->charged[1]);
+		atomic_long_add(owner.delta.stat[PINS_PINS], &t->pins[1]);
+	}
+	for (i = 0; i < 4; i++)
+		test_unpin(t->pages, 2);
+	page_folio(t->pages[0])->mapping = NULL;
+}
+
 /* I3 whole: what does not fit is taken back without a trace. */
 static void pins_test_no_room(struct kunit *test)
 {
@@ -474,6 +501,7 @@ static struct kunit_case pins_map_test_cases[] = {
 	KUNIT_CASE(pins_test_attribution),
 	KUNIT_CASE(pins_test_large),
 	KUNIT_CASE(pins_test_hole),
+	KUNIT_CASE(pins_test_file_write),
 	KUNIT_CASE(pins_test_no_room),
 	KUNIT_CASE(pins_test_ghost),
 	KUNIT_CASE(pins_test_references),
