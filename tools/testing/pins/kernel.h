@@ -466,7 +466,7 @@ static inline int kmem_cache_alloc_bulk(struct kmem_cache *cache, gfp_t gfp, siz
 	&__cache;							\
 })
 
-#define PERCPU_STRIDE	512
+#define PERCPU_STRIDE	1024
 #define alloc_percpu_gfp(type, gfp) \
 	((type *)kzalloc(NR_TASKS * PERCPU_STRIDE + BUILD_BUG_ON_ZERO( \
 		sizeof(type) > PERCPU_STRIDE), gfp))
