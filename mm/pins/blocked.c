@@ -15,7 +15,8 @@
  *
  * What is in the way without being pinned is told of as well: pages that are under
  * writeback, that others refer to, or that are not to be moved. It is in the log if pins
- * are, and else only in a tracepoint.
+ * are, and else only in a tracepoint. Some could be moved by all that can be seen here:
+ * nobody has tried any more, or a file system holds on to their buffers.
  *
  * Compaction has other memory to choose from, and fails all the time: there it is
  * sampled what is in its way.
@@ -57,7 +58,8 @@ struct pins_blockers {
 	unsigned long unknown;		/* there was no memory to remember whose */
 	unsigned long writeback;	/* and pages that are not pinned: written out, */
 	unsigned long busy;		/* referred to by others, */
-	unsigned long fixed;		/* or not to be moved by anybody */
+	unsigned long fixed;		/* not to be moved by anybody, */
+	unsigned long movable;		/* or with nothing to be seen */
 };
 
 /* The folio of an entry has so many pages in the range. */
@@ -133,6 +135,9 @@ static void blockers_find(struct pins_blockers *blockers, unsigned long pfn,
 			most--;
 		nr_pages = min(next, end_pfn) - pfn;
 		switch (obstacle) {
+		case PINS_READY:
+			blockers->movable += nr_pages;
+			break;
 		case PINS_FIXED:
 			blockers->fixed += nr_pages;
 			break;
@@ -260,7 +265,8 @@ void __pins_report_blocked(const struct pins_blocked *blocked)
 	else
 		blockers_find(&blockers, max(blocked->pfn, start_pfn), end_pfn, PINS_LOOK);
 	trace_pins_blocked_range(start_pfn, end_pfn, blockers.pinned, blockers.writeback,
-				 blockers.busy, blockers.fixed, blocked->offline);
+				 blockers.busy, blockers.fixed, blockers.movable,
+				 blocked->offline);
 	if (!blockers.pinned)
 		return;
 

@@ -56,7 +56,7 @@
  * @gave_up: it no longer waits for pins, so pins do not wait for it either
  * @since: when it has begun to wait, in ns, or 0; when offlining, for @pfn
  * @pfn: the pinned folio that is in the way
- * @busy: a folio that is in the way, though it is not pinned, or 0
+ * @busy: a folio that is still there, though it is not pinned, or 0
  * @tries: how often nothing was pinned, though it has failed
  *
  * All but @gave_up belongs to the isolator, or does not change.
@@ -382,7 +382,7 @@ bool pins_isolation_wait(struct pins_isolation *isolation)
 				  isolation_left(isolation), &pfn);
 	if (obstacle < PINS_SHORT) {
 		WRITE_ONCE(isolation->gave_up, false);
-		isolation->busy = obstacle > PINS_READY ? pfn : 0;
+		isolation->busy = obstacle > PINS_GONE ? pfn : 0;
 		return isolation_retry(isolation, obstacle);
 	}
 

@@ -158,16 +158,16 @@ TRACE_EVENT(pins_blocked,
 
 /*
  * Memory that had to move could not: how many of its pages were pinned, by whomever; how
- * many were under writeback, were referred to by others, or are the kernel's or just being
- * moved. Not all of it may have been looked at.
+ * many were under writeback, were referred to by others, are the kernel's or just being
+ * moved, or could be moved as far as can be seen. Not all of it may have been looked at.
  */
 TRACE_EVENT(pins_blocked_range,
 
 	TP_PROTO(unsigned long start_pfn, unsigned long end_pfn, unsigned long pinned,
 		 unsigned long writeback, unsigned long referenced, unsigned long fixed,
-		 bool offline),
+		 unsigned long movable, bool offline),
 
-	TP_ARGS(start_pfn, end_pfn, pinned, writeback, referenced, fixed, offline),
+	TP_ARGS(start_pfn, end_pfn, pinned, writeback, referenced, fixed, movable, offline),
 
 	TP_STRUCT__entry(
 		__field(unsigned long,	start_pfn)
@@ -176,6 +176,7 @@ TRACE_EVENT(pins_blocked_range,
 		__field(unsigned long,	writeback)
 		__field(unsigned long,	referenced)
 		__field(unsigned long,	fixed)
+		__field(unsigned long,	movable)
 		__field(bool,		offline)
 	),
 
@@ -186,13 +187,14 @@ TRACE_EVENT(pins_blocked_range,
 		__entry->writeback	= writeback;
 		__entry->referenced	= referenced;
 		__entry->fixed		= fixed;
+		__entry->movable	= movable;
 		__entry->offline	= offline;
 	),
 
-	TP_printk("start_pfn=0x%lx end_pfn=0x%lx pinned=%lu writeback=%lu referenced=%lu fixed=%lu offline=%d",
+	TP_printk("start_pfn=0x%lx end_pfn=0x%lx pinned=%lu writeback=%lu referenced=%lu fixed=%lu movable=%lu offline=%d",
 		  __entry->start_pfn, __entry->end_pfn, __entry->pinned,
 		  __entry->writeback, __entry->referenced, __entry->fixed,
-		  __entry->offline)
+		  __entry->movable, __entry->offline)
 );
 #endif /* CONFIG_PINS_BLOCKED */
 

@@ -341,6 +341,27 @@ static void pins_test_file_write(struct kunit *test)
 	page_folio(t->pages[0])->mapping = NULL;
 }
 
+/* What is in the way of a folio that has to move */
+static void pins_test_obstacle(struct kunit *test)
+{
+	struct pins_test *t = test->priv;
+	unsigned long pfn = page_to_pfn(t->pages[0]), next;
+	struct folio *folio = page_folio(t->pages[0]);
+
+	if (!IS_ENABLED(CONFIG_PINS_WAIT))
+		kunit_skip(test, "nothing looks for that");
+	KUNIT_EXPECT_EQ(test, pins_obstacle(&pfn, &next), PINS_FIXED);
+	folio_test_set_writeback(folio);
+	KUNIT_EXPECT_EQ(test, pins_obstacle(&pfn, &next), PINS_WRITEBACK);
+	test_grab(t->pages, 1);
+	KUNIT_EXPECT_EQ(test, pins_obstacle(&pfn, &next), PINS_SHORT);
+	KUNIT_EXPECT_EQ(test, test_record(t, 1, t->pages, 1), 1);
+	KUNIT_EXPECT_EQ(test, pins_obstacle(&pfn, &next), PINS_LONG);
+	folio_test_clear_writeback(folio);
+	test_unpin(t->pages, 1);
+	KUNIT_EXPECT_EQ(test, next, pfn + 1);
+}
+
 /* I3 whole: what does not fit is taken back without a trace. */
 static void pins_test_no_room(struct kunit *test)
 {
@@ -502,6 +523,7 @@ static struct kunit_case pins_map_test_cases[] = {
 	KUNIT_CASE(pins_test_large),
 	KUNIT_CASE(pins_test_hole),
 	KUNIT_CASE(pins_test_file_write),
+	KUNIT_CASE(pins_test_obstacle),
 	KUNIT_CASE(pins_test_no_room),
 	KUNIT_CASE(pins_test_ghost),
 	KUNIT_CASE(pins_test_references),

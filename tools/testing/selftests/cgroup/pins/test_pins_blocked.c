@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,14 +282,18 @@ static char *trace_range(bool begin)
 /* A pipe has a page that nobody has pinned, and beside it there may be one that is. */
 static void not_only_pins(void)
 {
-	char *page, *line;
-	struct iovec iov;
+	char *page, *line, *rest;
 	int log, disk, pipes[2];
+	struct iovec iov;
 
 	range = cma_range();
 	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
 	disk = slow_disk(2000 * MS);
 	page = memory_of(&range, true, PAGES(3), MAP_PRIVATE);
+	/* What lies before them would be looked at first, and not all is. */
+	rest = (char *)((uintptr_t)page & ~(SZ_2M - 1));
+	check_eq(madvise(rest, page - rest, MADV_DONTNEED), 0);
+	check_eq(madvise(page + PAGES(3), rest + SZ_2M - page - PAGES(3), MADV_DONTNEED), 0);
 	log = log_open();
 	check_eq(pipe(pipes), 0);
 	iov = (struct iovec){ page + PAGES(1), PAGES(2) };
