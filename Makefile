@@ -87,7 +87,7 @@ test-system:
 
 test-full: deps
 	@scripts/deps full system
-	@vm/test native pins debug upstream wait rt others kcsan arm64 system
+	@vm/test native pins debug upstream wait rt others programs kcsan arm64 system
 
 check: deps
 	@scripts/check
