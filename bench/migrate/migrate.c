@@ -23,7 +23,6 @@
 #define NODE0		"/sys/devices/system/node/node0"
 #define HUGEPAGES	NODE0 "/hugepages/hugepages-2048kB/nr_hugepages"
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
-#define NUMA_DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
 #define CGROUP		CGROUP_ROOT "/bench"
 
 #define ROUNDS		5
@@ -76,13 +75,10 @@ static void busy(bool on)
 	write_file(KHUGEPAGED "scan_sleep_millisecs", on ? "10" : "4000000000");
 	write_file(KHUGEPAGED "alloc_sleep_millisecs", "10");
 	write_file(KHUGEPAGED "pages_to_scan", "4096");
-	write_file(NUMA_DEBUG "scan_delay_ms", "20");
-	write_file(NUMA_DEBUG "scan_period_min_ms", "20");
-	write_file(NUMA_DEBUG "scan_period_max_ms", "20");
 	write_file("/proc/sys/kernel/numa_balancing", on ? "1" : "0");
 }
 
-/* Touch all of it for half a second; the longest time for one page, in ns */
+/* Touch all of it for two seconds; the longest time for one page, in ns */
 static uint64_t use(char *p)
 {
 	uint64_t begin = now(), start, end, longest = 0;
@@ -96,7 +92,7 @@ static uint64_t use(char *p)
 			if (end - start > longest)
 				longest = end - start;
 		}
-	} while (end - begin < 500000000);
+	} while (end - begin < 2000000000);
 	return longest;
 }
 
