@@ -299,13 +299,13 @@ static void ksm(void)
 	sleeping = replace(KSM, "sleep_millisecs", 1);
 	pages = replace(KSM, "pages_to_scan", 1000);
 	run = replace(KSM, "run", 1);
-	for (i = 0; i < 200 && pins_stat(b, "moved_ksm") < 100; i++)
+	for (i = 0; i < 1200 && pins_stat(b, "moved_ksm") < 100; i++)
 		usleep(50000);
 	check(pins_stat(b, "moved_ksm") >= 100);
 	check_eq(convenient(a), 0);
 	check(pins_stat(a, "held_off") > 0);
 	check_eq(set_migrate(a, "any"), 0);
-	for (i = 0; i < 200 && !pins_stat(a, "moved_ksm"); i++)
+	for (i = 0; i < 1200 && !pins_stat(a, "moved_ksm"); i++)
 		usleep(50000);
 	check(pins_stat(a, "moved_ksm") > 0);
 	for (off = 0; off < SZ_2M; off++)
@@ -336,7 +336,7 @@ static void collapse(char *(*map_small)(size_t len))
 	pages = replace(KHUGEPAGED, "pages_to_scan", 4096);
 	check(!madvise(p, 2 * SZ_2M, MADV_HUGEPAGE));
 	check(!madvise(q, SZ_2M, MADV_HUGEPAGE));
-	for (i = 0; i < 400 && (!pins_stat(b, "moved_collapse") ||
+	for (i = 0; i < 1200 && (!pins_stat(b, "moved_collapse") ||
 				!pins_stat(a, "held_off")); i++)
 		usleep(50000);
 	check_eq(pins_stat(b, "moved_collapse"), SZ_2M / PAGE_SIZE);
@@ -348,7 +348,7 @@ static void collapse(char *(*map_small)(size_t len))
 	check(!madvise(p, SZ_2M, MADV_COLLAPSE));
 	check_eq(pins_stat(a, "moved_collapse"), SZ_2M / PAGE_SIZE);
 	check_eq(set_migrate(a, "any"), 0);
-	for (i = 0; i < 400 && pins_stat(a, "moved_collapse") < 2 * SZ_2M / PAGE_SIZE; i++)
+	for (i = 0; i < 1200 && pins_stat(a, "moved_collapse") < 2 * SZ_2M / PAGE_SIZE; i++)
 		usleep(50000);
 	check_eq(pins_stat(a, "moved_collapse"), 2 * SZ_2M / PAGE_SIZE);
 	check_stamp(p, 2 * SZ_2M, PAGE_SIZE);
