@@ -279,24 +279,30 @@ static char *trace_range(bool begin)
 	return p;
 }
 
-/* A pipe has a page that nobody has pinned, and beside it there may be one that is. */
+/* A page in the range, and nothing else near it: not all that is there is looked at. */
+static char *lone_pages(size_t len)
+{
+	char *page = memory_of(&range, true, len, MAP_PRIVATE);
+	char *rest = (char *)((uintptr_t)page & ~(SZ_2M - 1));
+
+	check_eq(madvise(rest, page - rest, MADV_DONTNEED), 0);
+	check_eq(madvise(page + len, rest + SZ_2M - page - len, MADV_DONTNEED), 0);
+	return page;
+}
+
+/* A pipe has pages that nobody has pinned, and beside them there may be one that is. */
 static void not_only_pins(void)
 {
-	char *page, *line, *rest;
 	int log, disk, pipes[2];
+	char *page, *line;
 	struct iovec iov;
 
 	range = cma_range();
 	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
 	disk = slow_disk(2000 * MS);
-	page = memory_of(&range, true, PAGES(3), MAP_PRIVATE);
-	/* What lies before them would be looked at first, and not all is. */
-	rest = (char *)((uintptr_t)page & ~(SZ_2M - 1));
-	check_eq(madvise(rest, page - rest, MADV_DONTNEED), 0);
-	check_eq(madvise(page + PAGES(3), rest + SZ_2M - page - PAGES(3), MADV_DONTNEED), 0);
+	iov = (struct iovec){ lone_pages(PAGES(2)), PAGES(2) };
 	log = log_open();
 	check_eq(pipe(pipes), 0);
-	iov = (struct iovec){ page + PAGES(1), PAGES(2) };
 	check_eq(vmsplice(pipes[1], &iov, 1, 0), PAGES(2));
 	trace_range(true);
 	check(take(&range));
@@ -307,6 +313,9 @@ static void not_only_pins(void)
 	check(strstr(line, " pinned=0 writeback=0 referenced=2 "));
 	check(!log_find(log, "pins: emptying [mem "));
 
+	/* Who has waited for a pin looks at all of the range. */
+	page = lone_pages(PAGE_SIZE);
+	check_eq(cg_write(VM, "pins_drain_max_us", "50000"), 0);
 	reading = read_begin(disk, page, PAGE_SIZE);
 	trace_range(true);
 	check(take(&range));
