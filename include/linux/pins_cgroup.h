@@ -135,12 +135,12 @@ void pins_cgroup_account(struct pins_cgroup *pins,
 			 const struct pins_delta *delta);
 
 struct pins_cgroup *pins_cgroup_from_id(u32 id);
+struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg);
 void pins_cgroup_uncharge(struct pins_cgroup *pins, unsigned long nr_pages);
 void pins_cgroup_release(struct pins_cgroup *pins, enum pins_stat_item type,
 			 bool foreign, bool movable, bool file_write,
 			 unsigned long nr_pages, unsigned long unpins);
 void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long n);
-void pins_cgroup_count_memcg(struct mem_cgroup *memcg, enum pins_stat_item item, long n);
 void pins_cgroup_blocked(struct pins_cgroup *pins, enum pins_stat_item item);
 
 const char *pins_stat_name(enum pins_stat_item item);

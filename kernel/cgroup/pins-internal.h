@@ -143,7 +143,6 @@ static inline struct pins_cgroup *limited_parent(struct pins_cgroup *pins)
 	return pins == pins->top ? NULL : css_pins(pins->css.parent);
 }
 
-struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg);
 s64 pins_cgroup_event(struct pins_cgroup *pins, enum pins_event event);
 
 void pins_policy_free(struct pins_cgroup *pins);

@@ -707,32 +707,21 @@ void pins_cgroup_count(struct pins_cgroup *pins, enum pins_stat_item item, long 
 	put_cpu();
 }
 
-/* In which cgroup memory counts. NULL for the root cgroup. RCU read side. */
+/**
+ * pins_cgroup_from_memcg() - the cgroup that memory belongs to
+ * @memcg: the memory cgroup that it is charged to
+ *
+ * If the controller is not enabled there, it is the nearest ancestor where it is.
+ *
+ * Context: any, RCU read side.
+ * Return: the cgroup, which stays during this RCU section, or NULL for the root cgroup.
+ */
 struct pins_cgroup *pins_cgroup_from_memcg(struct mem_cgroup *memcg)
 {
 	struct cgroup_subsys_state *css;
 
 	css = cgroup_e_css(memcg->css.cgroup, &pins_cgrp_subsys);
 	return css->parent ? css_pins(css) : NULL;
-}
-
-/**
- * pins_cgroup_count_memcg() - add to a line of pins.stat of the cgroup that owns memory
- * @memcg: the memory cgroup that the memory is charged to
- * @item: the line
- * @n: how much, in its unit
- *
- * If the controller is not enabled there, the nearest ancestor counts. The root cgroup
- * counts nothing.
- *
- * Context: any but NMI, RCU read side.
- */
-void pins_cgroup_count_memcg(struct mem_cgroup *memcg, enum pins_stat_item item, long n)
-{
-	struct pins_cgroup *pins = pins_cgroup_from_memcg(memcg);
-
-	if (pins)
-		pins_cgroup_count(pins, item, n);
 }
 
 /**

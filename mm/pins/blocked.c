@@ -58,7 +58,7 @@ struct pins_blockers {
 	unsigned long unknown;		/* there was no memory to remember whose */
 	unsigned long writeback;	/* and pages that are not pinned: written out, */
 	unsigned long busy;		/* referred to by others, */
-	unsigned long fixed;		/* not to be moved by anybody, */
+	unsigned long fixed;		/* the kernel's, */
 	unsigned long movable;		/* or with nothing to be seen */
 };
 
@@ -270,16 +270,20 @@ void __pins_report_blocked(const struct pins_blocked *blocked)
 	if (!blockers.pinned)
 		return;
 
-	if (blockers_ratelimit(blocked->offline))
+	/* What is said of a cgroup does not depend on whether somebody traces. */
+	if (blocked->pinned && blockers_ratelimit(blocked->offline))
 		blockers_log(&blockers, blocked);
-	if (blockers.uncharged)
+	if (blockers.uncharged && blocked->pinned)
 		trace_pins_blocked(0, start_pfn, end_pfn, blockers.uncharged, 0,
 				   blocked->offline);
 	xa_for_each(&blockers.cgroups, index, blocker) {
-		trace_pins_blocked(pins_cgroup_ino(index), start_pfn, end_pfn,
-				   blocker->pages, blocker->shared, blocked->offline);
-		pins_cgroup_blocked(blocker->pins, blocked->offline ?
-				    PINS_BLOCKED_OFFLINE : PINS_BLOCKED_CONTIG);
+		if (blocked->pinned) {
+			trace_pins_blocked(pins_cgroup_ino(index), start_pfn, end_pfn,
+					   blocker->pages, blocker->shared,
+					   blocked->offline);
+			pins_cgroup_blocked(blocker->pins, blocked->offline ?
+					    PINS_BLOCKED_OFFLINE : PINS_BLOCKED_CONTIG);
+		}
 		put_pins_cgroup(blocker->pins);
 		kfree(blocker);
 	}

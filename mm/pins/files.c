@@ -62,6 +62,7 @@ void __pins_file_writeback(struct folio *folio)
 	struct address_space *mapping = folio_mapping(folio);
 	unsigned int pins = pins_folio_pins(folio);
 	long nr_pages = folio_nr_pages(folio);
+	struct pins_cgroup *owner;
 	struct mem_cgroup *memcg;
 
 	/* It may only be mapped very often. Swap has no inode, and swaps out no pins. */
@@ -69,10 +70,11 @@ void __pins_file_writeback(struct folio *folio)
 		return;
 	rcu_read_lock();
 	memcg = folio_memcg(folio);
-	if (memcg)
-		pins_cgroup_count_memcg(memcg, PINS_WRITEBACK_PINNED, nr_pages);
+	owner = memcg ? pins_cgroup_from_memcg(memcg) : NULL;
+	if (owner)
+		pins_cgroup_count(owner, PINS_WRITEBACK_PINNED, nr_pages);
 	if (trace_pins_file_writeback_enabled())
-		trace_pins_file_writeback(memcg ? cgroup_id(memcg->css.cgroup) : 0,
+		trace_pins_file_writeback(owner ? pins_cgroup_ino(pins_cgroup_id(owner)) : 0,
 					  pins_map_pinner(folio), mapping->host,
 					  folio->index, nr_pages, pins);
 	rcu_read_unlock();

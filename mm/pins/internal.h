@@ -78,7 +78,7 @@ static inline void pins_give_back_pages(struct page **pages, unsigned long nr)
 enum pins_obstacle {
 	PINS_GONE,	/* it is free */
 	PINS_READY,	/* it can be moved */
-	PINS_FIXED,	/* the kernel's, or somebody is moving it */
+	PINS_FIXED,	/* the kernel's, or taken off the lists by somebody */
 	PINS_WRITEBACK,	/* it is being written out, and can be moved then */
 	PINS_BUSY,	/* somebody refers to it for another reason */
 	PINS_SHORT,	/* pinned */

@@ -15,10 +15,15 @@
  */
 
 #include <linux/ktime.h>
+#include <linux/math64.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/percpu.h>
 
 #include "migrate.h"
+
+/* Nanoseconds that are not counted yet */
+static DEFINE_PER_CPU(u32, moved_ns);
 
 u64 __pins_move_begin(void)
 {
@@ -28,15 +33,21 @@ u64 __pins_move_begin(void)
 void __pins_folio_moved(struct folio *folio, enum pins_stat_item item, long nr_pages,
 			u64 start)
 {
-	u64 ns = ktime_get_ns() - start;
+	/* What is less than a microsecond is for the next; another task may lose it. */
+	u64 ns = ktime_get_ns() - start + raw_cpu_xchg(moved_ns, 0);
+	struct pins_cgroup *pins = NULL;
 	struct mem_cgroup *memcg;
+	u32 rest;
 
 	rcu_read_lock();
 	memcg = folio_memcg_check(folio);
-	if (memcg) {
-		pins_cgroup_count_memcg(memcg, item, nr_pages);
-		pins_cgroup_count_memcg(memcg, PINS_MOVED_USEC,
-					DIV_ROUND_CLOSEST_ULL(ns, NSEC_PER_USEC));
+	if (memcg)
+		pins = pins_cgroup_from_memcg(memcg);
+	if (pins) {
+		pins_cgroup_count(pins, item, nr_pages);
+		pins_cgroup_count(pins, PINS_MOVED_USEC,
+				  div_u64_rem(ns, NSEC_PER_USEC, &rest));
+		raw_cpu_write(moved_ns, rest);
 	}
 	rcu_read_unlock();
 }

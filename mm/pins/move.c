@@ -54,6 +54,8 @@ enum pins_obstacle pins_obstacle(unsigned long *pfn, unsigned long *next)
 			ret = pins_folio_recorded(folio) ? PINS_LONG : PINS_SHORT;
 		else if (folio_test_writeback(folio))
 			ret = PINS_WRITEBACK;
+		else if (folio_test_hugetlb(folio))
+			ret = PINS_BUSY;
 		else if (folio_test_lru(folio))
 			ret = folio_ref_count(folio) == folio_expected_ref_count(folio) + 1 ?
 			      PINS_READY : PINS_BUSY;

@@ -25,6 +25,7 @@
 #define KHUGEPAGED	THP "/khugepaged"
 #define KSM		"/sys/kernel/mm/ksm"
 #define KERNEL		"/proc/sys/kernel"
+#define NODE1		"/sys/devices/system/node/node1"
 #define NUMA_DEBUG	"/sys/kernel/debug/sched/numa_balancing"
 
 /* Whose memory it is, only the memory controller knows. */
@@ -253,7 +254,7 @@ static void numa_balancing(void)
 	unsigned int node;
 	long was[4];
 
-	if (access("/sys/devices/system/node/node1", F_OK))
+	if (access(NODE1, F_OK))
 		skip("only one NUMA node");
 	check_eq(syscall(SYS_getcpu, NULL, &node, NULL), 0);
 	/* Where this task is not */
@@ -280,10 +281,23 @@ static void numa_balancing(void)
 	check(pins_stat(a, "held_off") > 0);
 }
 
+/* To the other node */
+static void move_elsewhere(void *page, int flags)
+{
+	int node, there, status = -1;
+
+	check_eq(syscall(SYS_move_pages, 0, 1, &page, NULL, &node, 0), 0);
+	there = !node;
+	check_eq(syscall(SYS_move_pages, 0, 1, &page, &there, &status, flags), 0);
+	check_eq(status, there);
+}
+
+#define SHARED	1000	/* of 1024 pages; one page is shared by 256 at most */
+
 static void ksm(void)
 {
 	char *a = enter_owner("a"), *b, *p, *q;
-	long run, sleeping, pages;
+	long run, sleeping, pages, scans;
 	size_t off;
 	int i;
 
@@ -308,6 +322,16 @@ static void ksm(void)
 	for (i = 0; i < 1200 && !pins_stat(a, "moved_ksm"); i++)
 		usleep(50000);
 	check(pins_stat(a, "moved_ksm") > 0);
+	/* What is shared is kept track of: it can still be moved by who must. */
+	for (i = 0; i < 1200 && cg_read_long(KSM, "pages_sharing") < SHARED; i++)
+		usleep(50000);
+	check_eq(set_migrate(a, "needed"), 0);
+	scans = cg_read_long(KSM, "full_scans");
+	for (i = 0; i < 1200 && cg_read_long(KSM, "full_scans") < scans + 3; i++)
+		usleep(50000);
+	check(cg_read_long(KSM, "pages_sharing") >= SHARED);
+	if (!access(NODE1, F_OK))
+		move_elsewhere(p, MPOL_MF_MOVE_ALL);
 	for (off = 0; off < SZ_2M; off++)
 		check(p[off] == 7 && q[off] == 7);
 	cg_write(KSM, "run", "2");
@@ -337,7 +361,7 @@ static void collapse(char *(*map_small)(size_t len))
 	check(!madvise(p, 2 * SZ_2M, MADV_HUGEPAGE));
 	check(!madvise(q, SZ_2M, MADV_HUGEPAGE));
 	for (i = 0; i < 1200 && (!pins_stat(b, "moved_collapse") ||
-				!pins_stat(a, "held_off")); i++)
+				 !pins_stat(a, "held_off")); i++)
 		usleep(50000);
 	check_eq(pins_stat(b, "moved_collapse"), SZ_2M / PAGE_SIZE);
 	check_eq(convenient(a), 0);
@@ -429,19 +453,13 @@ static void offline(void)
 static void asked_for(void)
 {
 	char *a = enter_owner("a"), *p;
-	int node, there, status = -1;
-	void *page;
 
-	if (access("/sys/devices/system/node/node1", F_OK))
+	if (access(NODE1, F_OK))
 		skip("only one NUMA node");
 	check_eq(set_migrate(a, "needed"), 0);
 	p = map(PAGE_SIZE);
 	fill(p, PAGE_SIZE);
-	page = p;
-	check_eq(syscall(SYS_move_pages, 0, 1, &page, NULL, &node, 0), 0);
-	there = !node;
-	check_eq(syscall(SYS_move_pages, 0, 1, &page, &there, &status, MPOL_MF_MOVE), 0);
-	check_eq(status, there);
+	move_elsewhere(p, MPOL_MF_MOVE);
 	check_eq(pins_stat(a, "moved_other"), 1);
 	check_eq(convenient(a), 0);
 }
