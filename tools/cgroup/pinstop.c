@@ -43,7 +43,7 @@ typedef unsigned long long u64;
 
 /* What is known of a cgroup */
 
-enum unit { BYTES, COUNT, PAGES, USEC };
+enum unit { BYTES, COUNT, PAGES, USEC, WORD };
 
 enum {
 	CURRENT, MAX, PEAK,
@@ -57,12 +57,13 @@ enum {
 	MOVED_COLLAPSE, MOVED_KSM, MOVED_STEER, MOVED_OTHER, MOVED_USEC, HELD_OFF,
 	REFUSED, BLOCKED,
 	LOCAL_MAX, LOCAL_REFUSED, LOCAL_BLOCKED, LOCAL_REVOKED,
+	STEER, REVOKE, MEMLOCK, MIGRATE,
 	NR_VALUES
 };
 
 static const struct value {
 	const char *file;
-	const char *key;	/* in a flat-keyed file */
+	const char *key;	/* in a flat-keyed file; or the word that is asked for */
 	const char *json;
 	enum unit unit;
 	const char *metric;
@@ -182,6 +183,15 @@ static const struct value {
 		"pins_events_local", "event=\"blocked\"", NULL, true },
 	[LOCAL_REVOKED] = { "pins.events.local", "revoked", "local_revoked", COUNT,
 		"pins_events_local", "event=\"revoked\"", NULL, true },
+	[STEER] = { "pins.steer", "block", "steer_block", WORD,
+		"pins_setting", "file=\"pins.steer\",value=\"block\"",
+		"1 if the file has that value; ancestors may have it all the same.", false },
+	[REVOKE] = { "pins.revoke", "idle", "revoke_idle", WORD,
+		"pins_setting", "file=\"pins.revoke\",value=\"idle\"", NULL, false },
+	[MEMLOCK] = { "pins.memlock", "max", "memlock_max", WORD,
+		"pins_setting", "file=\"pins.memlock\",value=\"max\"", NULL, false },
+	[MIGRATE] = { "pins.migrate", "needed", "migrate_needed", WORD,
+		"pins_setting", "file=\"pins.migrate\",value=\"needed\"", NULL, false },
 };
 
 #define NONE	(~0ULL)	/* pins.max is "max" */
@@ -291,6 +301,15 @@ static bool parse(const char *text, const char *key, u64 *value)
 	return end != text && !errno;
 }
 
+/* Is that the value? */
+static bool parse_word(const char *text, const char *word, u64 *value)
+{
+	size_t len = strlen(word);
+
+	*value = !strncmp(text, word, len) && text[len] == '\n';
+	return *text;
+}
+
 static bool matches(const char *path)
 {
 	if (!filter)
@@ -346,7 +365,8 @@ static void read_cgroup(int dir, const char *path)
 			if (err == ENODEV || (err == ENOENT && i == MAX))
 				return;
 		}
-		if (parse(text, values[i].key, &cg.value[i]))
+		if ((values[i].unit == WORD ? parse_word : parse)(text, values[i].key,
+								  &cg.value[i]))
 			cg.known |= 1ULL << i;
 		found = true;
 	}

@@ -147,9 +147,17 @@ static void as_openmetrics(void)
 {
 	static const char file[] = "/tmp/pins.prom";
 	const char *path = busy_cgroup();
-	char want[PATH_MAX + 200], text[65536];
+	char want[PATH_MAX + 200], text[65536], *cg = cg_name(pins_root, path);
 
+	check_eq(cg_write(cg, "pins.memlock", "max"), 0);
 	check_eq(run("--openmetrics"), 0);
+	snprintf(want, sizeof(want),
+		 "\npins_setting{cgroup=\"%s\",file=\"pins.memlock\",value=\"max\"} 1\n", path);
+	check(strstr(out, want));
+	snprintf(want, sizeof(want),
+		 "\npins_setting{cgroup=\"%s\",file=\"pins.migrate\",value=\"needed\"} 0\n",
+		 path);
+	check(strstr(out, want));
 	snprintf(want, sizeof(want), "\npins_current_bytes{cgroup=\"%s\"} 32768\n", path);
 	check(strstr(out, want));
 	snprintf(want, sizeof(want), "\npins_refused_total{cgroup=\"%s\"} 1\n", path);
