@@ -176,7 +176,9 @@ static void cost_to_others(int how, unsigned int percent, bool scattered)
 	start = now();
 	write_file("/proc/sys/vm/compact_memory", "1");
 	ns = now() - start;
-	write_file(HUGEPAGES, "%d", WANTED);
+	/* After failures, the kernel does not compact for a while when it is asked. */
+	for (i = 0; i < 16; i++)
+		write_file(HUGEPAGES, "%d", WANTED);
 	snprintf(what, sizeof(what), "\"others\": \"%s\", \"percent\": %u, \"scattered\": %d",
 		 hows[how], percent, scattered);
 	record("%s, \"hugetlb\": %lu, \"compact ns\": %lu", what,
