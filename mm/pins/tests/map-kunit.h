@@ -466,9 +466,9 @@ static int pins_race_thread(void *data)
 		if (racer->id == 1)
 			for (i = first; i < first + nr; i++)
 				racer->lost += !test_holds(page_folio(t->pages[i]), 1);
-		/* Others reap what looks empty, all the time. */
+		/* Others reap what looks empty, all the time; but one at a time. */
 		if (!(round % 64))
-			mod_delayed_work(system_percpu_wq, &pins_look_work, 0);
+			mod_delayed_work(system_dfl_wq, &pins_look_work, 0);
 		i = get_random_u32_below(nr + 1);
 		test_unpin(t->pages + first + i, nr - i);
 		test_unpin(t->pages + first, i);
