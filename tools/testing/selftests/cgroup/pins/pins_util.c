@@ -107,6 +107,14 @@ void need_thp(void)
 		skip("no transparent huge pages");
 }
 
+/* The cgroups of this test are cgroups of memory, too. */
+void need_memory_controller(void)
+{
+	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
+	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
+		skip("no memory controller");
+}
+
 /* Huge pages that each kernel has: PREEMPT_RT has no transparent ones. */
 int mem_huge(void)
 {

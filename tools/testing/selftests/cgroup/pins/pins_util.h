@@ -179,6 +179,7 @@ void enter(const char *cg);
 char *enter_new(const char *name);
 void enter_root(void);
 void need_thp(void);
+void need_memory_controller(void);
 int mem_huge(void);
 void set_max(const char *cg, long bytes);
 long pins_current(const char *cg);

@@ -468,9 +468,7 @@ static void stat_foreign(void)
 	struct mem m;
 
 	b = enter_new("b");
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	enter(a);
 	m = mem_get(MEM_MEMFD, SZ_64K);
 	check_eq(pin(&p, SOURCE_URING, &m), 0);

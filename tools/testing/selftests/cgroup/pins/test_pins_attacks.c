@@ -1153,9 +1153,7 @@ static void crowd_on_one_page(void)
 	pid_t pid;
 
 	need_source(SOURCE_URING);
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	ring = uring_setup();
 	check_eq(uring_register(ring, IORING_REGISTER_BUFFERS, iov, NR), 0);
 	for (i = 0; i < NR; i++) {
@@ -1266,9 +1264,7 @@ static void map_is_paid_for(void)
 	int ring, i;
 
 	need_source(SOURCE_URING);
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	pid = test_fork();
 	if (!pid) {
 		enter(cg);
@@ -1313,9 +1309,7 @@ static void cgroups_are_paid_for(void)
 	pid_t pid;
 	int i;
 
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	me = cg_make("a/me");
 	pid = test_fork();
 	if (!pid) {

@@ -262,9 +262,7 @@ static char *memory_cgroup(const char *name)
 {
 	char *cg;
 
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	cg = cg_make(name);
 	if (pins_stat(cg, "writeback_pinned") < 0)
 		skip("no writeback_pinned");

@@ -31,9 +31,7 @@
 /* Whose memory it is, only the memory controller knows. */
 static void need_migrate(const char *cg)
 {
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	if (!cg_has(cg, "pins.migrate"))
 		skip("no pins.migrate");
 }

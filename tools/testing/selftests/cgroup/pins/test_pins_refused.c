@@ -89,9 +89,7 @@ static void nobody_is_killed(void)
 	int ret;
 
 	need_source(SOURCE_URING);
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	set_max(cg, 0);
 	check_eq(cg_write(cg, "memory.max", "16M"), 0);
 	pid = test_fork();

@@ -374,9 +374,7 @@ static void block_at_the_memory_limit(void)
 	char *cg;
 
 	need_source(SOURCE_URING);
-	if (cg_write(pins_root, "cgroup.subtree_control", "+memory") ||
-	    cg_write(pins_top, "cgroup.subtree_control", "+memory"))
-		skip("no memory controller");
+	need_memory_controller();
 	cg = steering_cgroup("a", "block");
 	m = mem_get(MEM_ANON, SZ_2M);
 	check_eq(cg_write_numeric(cg, "memory.max",
