@@ -155,7 +155,7 @@ bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
 /* On while some cgroup has its memory moved only when it must. */
 extern struct static_key_false_deferred pins_migrate_key;
 
-bool pins_cgroup_stays(struct mem_cgroup *memcg, long nr_pages);
+bool pins_cgroup_stays(struct pins_cgroup *own, long nr_pages);
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

@@ -8,6 +8,7 @@
  * Copyright (C) 2026 the pins authors
  */
 
+#include <linux/capability.h>
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kernel.h>
 #ifdef CONFIG_PINS_MEMLOCK
@@ -19,42 +20,60 @@
 
 #include "pins-internal.h"
 
-/* Return which of two values is written, or -EINVAL. */
-static int knob_value(char *buf, const char *off, const char *on)
-{
-	buf = strstrip(buf);
-	return !strcmp(buf, on) ? 1 : !strcmp(buf, off) ? 0 : -EINVAL;
-}
-
-#if defined(CONFIG_PINS_STEER) || defined(CONFIG_PINS_REVOKE)
+/**
+ * struct pins_knob - a file of two values
+ * @off: the default
+ * @on: the other one
+ * @key: on while any cgroup has that; NULL if nobody needs to know
+ * @takes: @on takes something from others
+ */
+struct pins_knob {
+	const char *off;
+	const char *on;
+	struct static_key_false_deferred *key;
+	bool takes;
+};
 
 /* Held while a value changes, and the static key with it that says whether any is set */
 static DEFINE_MUTEX(policy_lock);
 
-/* A knob of two values, with the key that is on while any is */
-static void set_knob(bool *knob, bool on, struct static_key_false_deferred *key)
+static void set_knob(const struct pins_knob *knob, bool *value, bool on)
 {
 	mutex_lock(&policy_lock);
-	if (on && !*knob)
-		static_branch_deferred_inc(key);
-	if (!on && *knob)
-		static_branch_slow_dec_deferred(key);
-	WRITE_ONCE(*knob, on);
+	if (knob->key && on && !*value)
+		static_branch_deferred_inc(knob->key);
+	if (knob->key && !on && *value)
+		static_branch_slow_dec_deferred(knob->key);
+	WRITE_ONCE(*value, on);
 	mutex_unlock(&policy_lock);
 }
 
-static int write_knob(bool *knob, char *buf, const char *off, const char *on,
-		      struct static_key_false_deferred *key)
+static int show_knob(struct seq_file *sf, const struct pins_knob *knob, const bool *value)
 {
-	int value = knob_value(buf, off, on);
-
-	if (value < 0)
-		return value;
-	set_knob(knob, value, key);
+	seq_printf(sf, "%s\n", READ_ONCE(*value) ? knob->on : knob->off);
 	return 0;
 }
 
-#endif
+/*
+ * What takes something from others takes who may do that anyway, to open the file and to
+ * write to it: nobody is made to write who only meant to print, or is given such a file.
+ */
+static ssize_t write_knob(struct kernfs_open_file *of, char *buf, size_t nbytes,
+			  const struct pins_knob *knob, bool *value)
+{
+	bool on;
+
+	buf = strstrip(buf);
+	on = !strcmp(buf, knob->on);
+	if (!on && strcmp(buf, knob->off))
+		return -EINVAL;
+	if (on && knob->takes && !(capable(CAP_SYS_RESOURCE) &&
+				   file_ns_capable(of->file, &init_user_ns,
+						   CAP_SYS_RESOURCE)))
+		return -EPERM;
+	set_knob(knob, value, on);
+	return nbytes;
+}
 
 #ifdef CONFIG_PINS_STEER
 
@@ -63,6 +82,8 @@ static int write_knob(bool *knob, char *buf, const char *off, const char *on,
  * text and interrupts all CPUs, so it stays on for a while after its last user is gone.
  */
 DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_steer_key, 10 * HZ);
+
+static const struct pins_knob steer_knob = { "zone", "block", &pins_steer_key };
 
 /**
  * pins_cgroup_steers_blocks() - are pins to leave movable pageblocks?
@@ -88,17 +109,13 @@ bool pins_cgroup_steers_blocks(struct pins_cgroup *pins)
 
 int pins_steer_show(struct seq_file *sf, void *v)
 {
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_puts(sf, READ_ONCE(pins->steers_blocks) ? "block\n" : "zone\n");
-	return 0;
+	return show_knob(sf, &steer_knob, &css_pins(seq_css(sf))->steers_blocks);
 }
 
 ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			 loff_t off)
 {
-	return write_knob(&css_pins(of_css(of))->steers_blocks, buf, "zone", "block",
-			  &pins_steer_key) ?: nbytes;
+	return write_knob(of, buf, nbytes, &steer_knob, &css_pins(of_css(of))->steers_blocks);
 }
 
 #endif /* CONFIG_PINS_STEER */
@@ -107,6 +124,8 @@ ssize_t pins_steer_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 
 /* On while some cgroup lets its pins be taken back, and stays on as that does */
 DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_revoke_key, 10 * HZ);
+
+static const struct pins_knob revoke_knob = { "never", "idle", &pins_revoke_key };
 
 /**
  * pins_cgroup_gives_way() - may pins of a cgroup be taken back?
@@ -125,52 +144,38 @@ bool pins_cgroup_gives_way(struct pins_cgroup *pins)
 
 int pins_revoke_show(struct seq_file *sf, void *v)
 {
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_puts(sf, READ_ONCE(pins->revokes_idle) ? "idle\n" : "never\n");
-	return 0;
+	return show_knob(sf, &revoke_knob, &css_pins(seq_css(sf))->revokes_idle);
 }
 
 ssize_t pins_revoke_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			  loff_t off)
 {
-	return write_knob(&css_pins(of_css(of))->revokes_idle, buf, "never", "idle",
-			  &pins_revoke_key) ?: nbytes;
+	return write_knob(of, buf, nbytes, &revoke_knob, &css_pins(of_css(of))->revokes_idle);
 }
 
 #endif /* CONFIG_PINS_REVOKE */
-
-#if defined(CONFIG_PINS_MIGRATE) || defined(CONFIG_PINS_MEMLOCK)
-
-/*
- * Some values take something from others. So they take who may do that anyway, to open
- * the file and to write to it: nobody is made to write who only meant to print, or is
- * given such a file.
- */
-static bool may_take_from_others(struct kernfs_open_file *of)
-{
-	return capable(CAP_SYS_RESOURCE) &&
-	       file_ns_capable(of->file, &init_user_ns, CAP_SYS_RESOURCE);
-}
-
-#endif
 
 #ifdef CONFIG_PINS_MIGRATE
 
 /* On while memory of some cgroup is moved only when it must, and stays on as above */
 DEFINE_STATIC_KEY_DEFERRED_FALSE(pins_migrate_key, 10 * HZ);
 
+/* "needed" takes huge pages. */
+static const struct pins_knob migrate_knob = {
+	"any", "needed", &pins_migrate_key, .takes = true,
+};
+
 /**
  * pins_cgroup_stays() - is memory left alone by who merely finds it convenient to move it?
- * @memcg: the memory cgroup that it is charged to
+ * @own: the cgroup that it belongs to, see pins_cgroup_from_memcg(), or NULL
  * @nr_pages: how many pages are left alone then
  *
  * Context: any but NMI, RCU read side.
  * Return: whether its cgroup says so, or an ancestor.
  */
-bool pins_cgroup_stays(struct mem_cgroup *memcg, long nr_pages)
+bool pins_cgroup_stays(struct pins_cgroup *own, long nr_pages)
 {
-	struct pins_cgroup *own = pins_cgroup_from_memcg(memcg), *pins;
+	struct pins_cgroup *pins;
 
 	for (pins = own; pins; pins = limited_parent(pins)) {
 		if (READ_ONCE(pins->migrates_needed)) {
@@ -183,29 +188,22 @@ bool pins_cgroup_stays(struct mem_cgroup *memcg, long nr_pages)
 
 int pins_migrate_show(struct seq_file *sf, void *v)
 {
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_puts(sf, READ_ONCE(pins->migrates_needed) ? "needed\n" : "any\n");
-	return 0;
+	return show_knob(sf, &migrate_knob, &css_pins(seq_css(sf))->migrates_needed);
 }
 
-/* "needed" takes huge pages from others. */
 ssize_t pins_migrate_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			   loff_t off)
 {
-	int needed = knob_value(buf, "any", "needed");
-
-	if (needed < 0)
-		return needed;
-	if (needed && !may_take_from_others(of))
-		return -EPERM;
-	set_knob(&css_pins(of_css(of))->migrates_needed, needed, &pins_migrate_key);
-	return nbytes;
+	return write_knob(of, buf, nbytes, &migrate_knob,
+			  &css_pins(of_css(of))->migrates_needed);
 }
 
 #endif /* CONFIG_PINS_MIGRATE */
 
 #ifdef CONFIG_PINS_MEMLOCK
+
+/* "max" takes a limit away. */
+static const struct pins_knob memlock_knob = { "rlimit", "max", .takes = true };
 
 /**
  * pins_memlock_is_max() - does pins.max apply in place of RLIMIT_MEMLOCK?
@@ -230,24 +228,14 @@ EXPORT_SYMBOL_GPL(pins_memlock_is_max);
 
 int pins_memlock_show(struct seq_file *sf, void *v)
 {
-	struct pins_cgroup *pins = css_pins(seq_css(sf));
-
-	seq_puts(sf, READ_ONCE(pins->memlock_is_max) ? "max\n" : "rlimit\n");
-	return 0;
+	return show_knob(sf, &memlock_knob, &css_pins(seq_css(sf))->memlock_is_max);
 }
 
-/* "max" takes a limit away. */
 ssize_t pins_memlock_write(struct kernfs_open_file *of, char *buf, size_t nbytes,
 			   loff_t off)
 {
-	int max = knob_value(buf, "rlimit", "max");
-
-	if (max < 0)
-		return max;
-	if (max && !may_take_from_others(of))
-		return -EPERM;
-	WRITE_ONCE(css_pins(of_css(of))->memlock_is_max, max);
-	return nbytes;
+	return write_knob(of, buf, nbytes, &memlock_knob,
+			  &css_pins(of_css(of))->memlock_is_max);
 }
 
 #endif /* CONFIG_PINS_MEMLOCK */
@@ -326,12 +314,12 @@ void pins_policy_init(struct pins_cgroup *pins)
 void pins_policy_free(struct pins_cgroup *pins)
 {
 #ifdef CONFIG_PINS_STEER
-	set_knob(&pins->steers_blocks, false, &pins_steer_key);
+	set_knob(&steer_knob, &pins->steers_blocks, false);
 #endif
 #ifdef CONFIG_PINS_REVOKE
-	set_knob(&pins->revokes_idle, false, &pins_revoke_key);
+	set_knob(&revoke_knob, &pins->revokes_idle, false);
 #endif
 #ifdef CONFIG_PINS_MIGRATE
-	set_knob(&pins->migrates_needed, false, &pins_migrate_key);
+	set_knob(&migrate_knob, &pins->migrates_needed, false);
 #endif
 }

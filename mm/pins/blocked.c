@@ -56,10 +56,7 @@ struct pins_blockers {
 	unsigned long pinned;		/* pages; all of them are in one of these: */
 	unsigned long uncharged;	/* no record tells whose pins */
 	unsigned long unknown;		/* there was no memory to remember whose */
-	unsigned long writeback;	/* and pages that are not pinned: written out, */
-	unsigned long busy;		/* referred to by others, */
-	unsigned long fixed;		/* the kernel's, */
-	unsigned long movable;		/* or with nothing to be seen */
+	unsigned long pages[PINS_LONG + 1];	/* that were seen, by what they say */
 };
 
 /* The folio of an entry has so many pages in the range. */
@@ -134,30 +131,14 @@ static void blockers_find(struct pins_blockers *blockers, unsigned long pfn,
 		if (obstacle != PINS_GONE)
 			most--;
 		nr_pages = min(next, end_pfn) - pfn;
-		switch (obstacle) {
-		case PINS_READY:
-			blockers->movable += nr_pages;
-			break;
-		case PINS_FIXED:
-			blockers->fixed += nr_pages;
-			break;
-		case PINS_WRITEBACK:
-			blockers->writeback += nr_pages;
-			break;
-		case PINS_BUSY:
-			blockers->busy += nr_pages;
-			break;
-		case PINS_SHORT:
-			blockers->pinned += nr_pages;
-			blockers->uncharged += nr_pages;
-			break;
-		case PINS_LONG:
-			blockers->pinned += nr_pages;
+		blockers->pages[obstacle] += nr_pages;
+		if (obstacle < PINS_SHORT)
+			continue;
+		blockers->pinned += nr_pages;
+		if (obstacle == PINS_LONG)
 			blockers_folio(blockers, first, nr_pages);
-			break;
-		default:
-			break;
-		}
+		else
+			blockers->uncharged += nr_pages;
 	}
 }
 
@@ -223,12 +204,12 @@ static void blockers_log(struct pins_blockers *blockers,
 		len += scnprintf(line + len, PATH_MAX - len,
 				 ", %lu short-term or by the root cgroup",
 				 blockers->uncharged);
-	if (blockers->writeback)
+	if (blockers->pages[PINS_WRITEBACK])
 		len += scnprintf(line + len, PATH_MAX - len, "; %lu under writeback",
-				 blockers->writeback);
-	if (blockers->busy)
+				 blockers->pages[PINS_WRITEBACK]);
+	if (blockers->pages[PINS_BUSY])
 		len += scnprintf(line + len, PATH_MAX - len, "; %lu referenced by others",
-				 blockers->busy);
+				 blockers->pages[PINS_BUSY]);
 	if (blocked->offline)
 		pr_warn("%s\n", line);
 	else
@@ -264,8 +245,9 @@ void __pins_report_blocked(const struct pins_blocked *blocked)
 		blockers_find(&blockers, start_pfn, end_pfn, ULONG_MAX);
 	else
 		blockers_find(&blockers, max(blocked->pfn, start_pfn), end_pfn, PINS_LOOK);
-	trace_pins_blocked_range(start_pfn, end_pfn, blockers.pinned, blockers.writeback,
-				 blockers.busy, blockers.fixed, blockers.movable,
+	trace_pins_blocked_range(start_pfn, end_pfn, blockers.pinned,
+				 blockers.pages[PINS_WRITEBACK], blockers.pages[PINS_BUSY],
+				 blockers.pages[PINS_FIXED], blockers.pages[PINS_READY],
 				 blocked->offline);
 	if (!blockers.pinned)
 		return;

@@ -63,14 +63,12 @@ void __pins_file_writeback(struct folio *folio)
 	unsigned int pins = pins_folio_pins(folio);
 	long nr_pages = folio_nr_pages(folio);
 	struct pins_cgroup *owner;
-	struct mem_cgroup *memcg;
 
 	/* It may only be mapped very often. Swap has no inode, and swaps out no pins. */
 	if (!pins || !mapping || !mapping->host)
 		return;
 	rcu_read_lock();
-	memcg = folio_memcg(folio);
-	owner = memcg ? pins_cgroup_from_memcg(memcg) : NULL;
+	owner = pins_folio_owner(folio);
 	if (owner)
 		pins_cgroup_count(owner, PINS_WRITEBACK_PINNED, nr_pages);
 	if (trace_pins_file_writeback_enabled())

@@ -56,7 +56,17 @@ static inline unsigned int pins_folio_pins(struct folio *folio)
 
 #ifdef CONFIG_CGROUP_PINS
 
+#include <linux/memcontrol.h>
+
 #include "map.h"
+
+/* The cgroup that memory belongs to, or NULL. RCU read side, in which it stays. */
+static inline struct pins_cgroup *pins_folio_owner(struct folio *folio)
+{
+	struct mem_cgroup *memcg = folio_memcg_check(folio);
+
+	return memcg ? pins_cgroup_from_memcg(memcg) : NULL;
+}
 
 #else
 

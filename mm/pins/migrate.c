@@ -16,10 +16,10 @@
 
 #include <linux/ktime.h>
 #include <linux/math64.h>
-#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/percpu.h>
 
+#include "internal.h"
 #include "migrate.h"
 
 /* Nanoseconds that are not counted yet */
@@ -33,17 +33,15 @@ u64 __pins_move_begin(void)
 void __pins_folio_moved(struct folio *folio, enum pins_stat_item item, long nr_pages,
 			u64 start)
 {
-	/* What is less than a microsecond is for the next; another task may lose it. */
-	u64 ns = ktime_get_ns() - start + raw_cpu_xchg(moved_ns, 0);
-	struct pins_cgroup *pins = NULL;
-	struct mem_cgroup *memcg;
+	u64 ns = ktime_get_ns() - start;
+	struct pins_cgroup *pins;
 	u32 rest;
 
 	rcu_read_lock();
-	memcg = folio_memcg_check(folio);
-	if (memcg)
-		pins = pins_cgroup_from_memcg(memcg);
+	pins = pins_folio_owner(folio);
 	if (pins) {
+		/* What is less than a microsecond is for the next; some may be lost. */
+		ns += raw_cpu_read(moved_ns);
 		pins_cgroup_count(pins, item, nr_pages);
 		pins_cgroup_count(pins, PINS_MOVED_USEC,
 				  div_u64_rem(ns, NSEC_PER_USEC, &rest));
@@ -79,14 +77,11 @@ void __pins_folio_migrated(struct folio *folio, int reason, u64 start)
 
 bool __pins_folio_stays(struct folio *folio, long nr_pages)
 {
-	struct mem_cgroup *memcg;
-	bool ret = false;
+	bool ret;
 
 	rcu_read_lock();
 	/* Who asks may have no reference: the answer may be about what it was. */
-	memcg = folio_memcg_check(folio);
-	if (memcg)
-		ret = pins_cgroup_stays(memcg, nr_pages);
+	ret = pins_cgroup_stays(pins_folio_owner(folio), nr_pages);
 	rcu_read_unlock();
 	return ret;
 }
