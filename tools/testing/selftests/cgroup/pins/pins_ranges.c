@@ -22,6 +22,7 @@
 
 #define CMA		"/sys/kernel/debug/cma"
 #define MEMORY		"/sys/devices/system/memory"
+#define POOL		"/sys/kernel/mm/hugepages/hugepages-2048kB"
 
 /* A disk, and reads from it */
 
@@ -121,7 +122,7 @@ struct range cma_range(void)
 /* A memory block that can be emptied, in ZONE_MOVABLE from now on */
 struct range movable_range(void)
 {
-	struct range r;
+	struct range r = {};
 	char text[32];
 
 	if (read_text(MEMORY "/block_size_bytes", text, sizeof(text)) <= 0)
@@ -136,6 +137,17 @@ struct range movable_range(void)
 		return r;
 	}
 	skip("no memory block can be taken offline");
+}
+
+/* A memory block that can be emptied, and where long-term pins may be */
+struct range kernel_range(void)
+{
+	struct range r = movable_range();
+
+	check_eq(cg_write(r.dir, "state", "offline"), 0);
+	check_eq(cg_write(r.dir, "state", "online_kernel"), 0);
+	r.last = true;
+	return r;
 }
 
 unsigned long pfn_of(const void *addr)
@@ -174,11 +186,30 @@ bool in_range(const struct range *r, const char *addr, size_t len)
 /* Not each page: that would take minutes on a debug kernel. */
 #define STRIDE	(64UL << 10)
 
+#define ENOUGH		(384L << 20)
+
 /*
- * Memory that lies in the range, or does not. Shared, so that a child has the
- * same pages, unless it is to be anonymous.
+ * Most of the free memory goes to the pool of huge pages, where nobody clears it: what
+ * lies in a range is tried sooner. Returns what the pool had, for empty_pool().
  */
-char *memory_of(const struct range *r, bool inside, size_t len, int flags)
+long fill_pool(void)
+{
+	long pool = cg_read_long(POOL, "nr_hugepages");
+	long left = (cg_read_key_long("/proc", "meminfo", "MemFree:") -
+		     cg_read_key_long("/proc", "meminfo", "CmaFree:")) * 1024;
+
+	if (pool >= 0 && left > ENOUGH)
+		cg_write_numeric(POOL, "nr_hugepages", pool + (left - ENOUGH) / SZ_2M);
+	return pool;
+}
+
+void empty_pool(long pool)
+{
+	if (pool >= 0)
+		cg_write_numeric(POOL, "nr_hugepages", pool);
+}
+
+static char *try_memory(const struct range *r, bool inside, size_t len, int flags)
 {
 	static char *tried[MOST];
 	size_t chunk = len < SZ_2M ? SZ_2M : len, off;
@@ -207,6 +238,22 @@ char *memory_of(const struct range *r, bool inside, size_t len, int flags)
 	for (i = 0; i < nr; i++)
 		if (!found || tried[i] > found || found >= tried[i] + chunk)
 			munmap(tried[i], chunk);
+	return found;
+}
+
+/*
+ * Memory that lies in the range, or does not. Shared, so that a child has the
+ * same pages, unless it is to be anonymous.
+ */
+char *memory_of(const struct range *r, bool inside, size_t len, int flags)
+{
+	long pool = r->last ? fill_pool() : -1;
+	char *found = try_memory(r, inside, len, flags);
+
+	empty_pool(pool);
+	/* All that lies there may have gone to the pool. */
+	if (!found && pool >= 0)
+		found = try_memory(r, inside, len, flags);
 	if (!found)
 		skip("no memory could be allocated there");
 	return found;

@@ -253,13 +253,17 @@ void read_end(__kernel_ulong_t ctx, size_t len);
 struct range {
 	unsigned long pfn, pages;
 	int block;			/* number of a memory block, or -1: CMA */
+	bool last;			/* is only allocated when all else is */
 	char dir[PATH_MAX];
 };
 
 struct range cma_range(void);
 struct range movable_range(void);
+struct range kernel_range(void);
 unsigned long pfn_of(const void *addr);
 bool in_range(const struct range *r, const char *addr, size_t len);
+long fill_pool(void);
+void empty_pool(long pool);
 char *memory_of(const struct range *r, bool inside, size_t len, int flags);
 int take(const struct range *r);
 void give_back(const struct range *r);

@@ -50,16 +50,6 @@ static int node_of(char *addr)
 	return node;
 }
 
-/* A memory block that can be emptied, and where long-term pins may be */
-static struct range kernel_range(void)
-{
-	struct range r = movable_range();
-
-	check_eq(cg_write(r.dir, "state", "offline"), 0);
-	check_eq(cg_write(r.dir, "state", "online_kernel"), 0);
-	return r;
-}
-
 static void interrupted(int sig)
 {
 }
@@ -397,7 +387,7 @@ static void blame_once(void)
 	read_end(reading, PAGE_SIZE);
 }
 
-/* The first place where the kernel would make a gigantic page on some node */
+/* The first place where the kernel would make a gigantic page, which is there now */
 static struct range gigantic_range(void)
 {
 	struct range r = { .pages = SZ_1G / PAGE_SIZE };
@@ -413,7 +403,6 @@ static struct range gigantic_range(void)
 	*p = 1;
 	r.pfn = pfn_of(p);
 	check(!munmap(p, SZ_1G));
-	check_eq(cg_write(GIGANTIC, "nr_hugepages", "0"), 0);
 	return r;
 }
 
@@ -422,12 +411,17 @@ static void blame_contig(void)
 	char *cg, *line, on_node[128], want[PATH_MAX + 64];
 	struct mem m;
 	struct pin p;
+	long pool;
 	int log;
 
 	need_source(SOURCE_URING);
 	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
 	range = gigantic_range();
+	/* Its memory is most of what is free then. */
+	pool = fill_pool();
+	check_eq(cg_write(GIGANTIC, "nr_hugepages", "0"), 0);
 	m = one_page(memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE));
+	empty_pool(pool);
 	cg = enter_new("a");
 	check_eq(pin(&p, SOURCE_URING, &m), 0);
 	check(in_range(&range, m.addr, PAGE_SIZE));

@@ -22,7 +22,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -264,20 +263,6 @@ static void other_memory(void)
 	/* Outside of the buffer nothing is pinned. */
 	check_eq(read_fixed(&ring, m.addr + LEN, PAGE_SIZE, 0, 0), -EFAULT);
 	check_eq(pins_current(cg), 0);
-}
-
-/* A memory block where long-term pins may be, and which is the last to be used */
-static struct range kernel_range(void)
-{
-	struct sysinfo info;
-	struct range r;
-
-	if (sysinfo(&info) || info.totalram * info.mem_unit > 4 * SZ_1G)
-		skip("it takes long to use all memory");
-	r = movable_range();
-	check_eq(cg_write(r.dir, "state", "offline"), 0);
-	check_eq(cg_write(r.dir, "state", "online_kernel"), 0);
-	return r;
 }
 
 /* The kernel itself may have allocated there. If pins were in the way, it says so. */
