@@ -14,6 +14,14 @@ result() {
 	printf '%s %d %s\n' "$1" $((passed + failed + skipped)) "$2"
 }
 
+# Whether there is time for what takes long, until $PINS_UNTIL, in seconds since 1970;
+# else it is skipped
+time_for() {	# DESCRIPTION
+	[ "$(date +%s)" -ge "${PINS_UNTIL:-9999999999}" ] || return 0
+	result ok "$1 # SKIP no time is left"
+	return 1
+}
+
 # A line of TAP that somebody else has numbered
 tap_line() {	# LINE PREFIX
 	local status=ok text=$1
