@@ -666,6 +666,16 @@ static void op_pin(void)
 		payer = slot[i];
 	}
 	fits = !payer || m_fits(pages, nr, payer);
+	/*
+	 * Who is refused where it has a record has lowered stale ones of others by then. The
+	 * model does not know how far it came.
+	 */
+	for (i = 0; i < nr && stale && !fits; i++) {
+		if (m_find(m_of(pages[i]), payer)) {
+			nr_held++;
+			return;		/* for a short term */
+		}
+	}
 	writes = kind != 1 && rnd(2);
 	if (!stale && !rnd(8)) {
 		current->fail_nth = 1 + rnd(8);
