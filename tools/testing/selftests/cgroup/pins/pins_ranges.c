@@ -22,7 +22,10 @@
 
 #define CMA		"/sys/kernel/debug/cma"
 #define MEMORY		"/sys/devices/system/memory"
-#define POOL		"/sys/kernel/mm/hugepages/hugepages-2048kB"
+#define NODE		"/sys/devices/system/node/node%d"
+#define POOL		"/hugepages/hugepages-2048kB"
+#define ENOUGH		(256L << 20)	/* free memory: of a node, besides the pool, */
+#define SCARCE		(128L << 20)	/* and of all nodes, before the OOM killer comes */
 
 /* A disk, and reads from it */
 
@@ -186,27 +189,40 @@ bool in_range(const struct range *r, const char *addr, size_t len)
 /* Not each page: that would take minutes on a debug kernel. */
 #define STRIDE	(64UL << 10)
 
-#define ENOUGH		(384L << 20)
-
 /*
  * Most of the free memory goes to the pool of huge pages, where nobody clears it: what
- * lies in a range is tried sooner. Returns what the pool had, for empty_pool().
+ * lies in a range is tried sooner. Until empty_pool().
  */
-long fill_pool(void)
-{
-	long pool = cg_read_long(POOL, "nr_hugepages");
-	long left = (cg_read_key_long("/proc", "meminfo", "MemFree:") -
-		     cg_read_key_long("/proc", "meminfo", "CmaFree:")) * 1024;
+#define NODES		8
 
-	if (pool >= 0 && left > ENOUGH)
-		cg_write_numeric(POOL, "nr_hugepages", pool + (left - ENOUGH) / SZ_2M);
-	return pool;
+static long pool[NODES];
+
+void fill_pool(void)
+{
+	long cma = cg_read_key_long("/proc", "meminfo", "CmaFree:"), left;
+	char dir[PATH_MAX];
+	int i;
+
+	for (i = 0; i < NODES; i++) {
+		snprintf(dir, sizeof(dir), NODE, i);
+		left = cg_read_key_long(dir, "meminfo", "MemFree:") - cma - ENOUGH / 1024;
+		snprintf(dir, sizeof(dir), NODE POOL, i);
+		pool[i] = cg_read_long(dir, "nr_hugepages");
+		if (pool[i] >= 0 && left > 0)
+			cg_write_numeric(dir, "nr_hugepages", pool[i] + left / (SZ_2M / 1024));
+	}
 }
 
-void empty_pool(long pool)
+void empty_pool(void)
 {
-	if (pool >= 0)
-		cg_write_numeric(POOL, "nr_hugepages", pool);
+	char dir[PATH_MAX];
+	int i;
+
+	for (i = 0; i < NODES; i++) {
+		snprintf(dir, sizeof(dir), NODE POOL, i);
+		if (pool[i] >= 0)
+			cg_write_numeric(dir, "nr_hugepages", pool[i]);
+	}
 }
 
 static char *try_memory(const struct range *r, bool inside, size_t len, int flags)
@@ -221,7 +237,7 @@ static char *try_memory(const struct range *r, bool inside, size_t len, int flag
 		char *p;
 
 		check(!sysinfo(&info));
-		if (info.freeram * info.mem_unit < 64UL << 20)
+		if (info.freeram * info.mem_unit < SCARCE)
 			break;
 		p = mmap(mem_reserve(chunk, SZ_2M), chunk, PROT_READ | PROT_WRITE,
 			 flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -247,12 +263,15 @@ static char *try_memory(const struct range *r, bool inside, size_t len, int flag
  */
 char *memory_of(const struct range *r, bool inside, size_t len, int flags)
 {
-	long pool = r->last ? fill_pool() : -1;
-	char *found = try_memory(r, inside, len, flags);
+	char *found;
 
-	empty_pool(pool);
+	if (r->last)
+		fill_pool();
+	found = try_memory(r, inside, len, flags);
+	if (r->last)
+		empty_pool();
 	/* All that lies there may have gone to the pool. */
-	if (!found && pool >= 0)
+	if (!found && r->last)
 		found = try_memory(r, inside, len, flags);
 	if (!found)
 		skip("no memory could be allocated there");

@@ -411,17 +411,16 @@ static void blame_contig(void)
 	char *cg, *line, on_node[128], want[PATH_MAX + 64];
 	struct mem m;
 	struct pin p;
-	long pool;
 	int log;
 
 	need_source(SOURCE_URING);
 	check_eq(cg_write(VM, "pins_drain_max_us", "0"), 0);
 	range = gigantic_range();
 	/* Its memory is most of what is free then. */
-	pool = fill_pool();
+	fill_pool();
 	check_eq(cg_write(GIGANTIC, "nr_hugepages", "0"), 0);
 	m = one_page(memory_of(&range, true, PAGE_SIZE, MAP_PRIVATE));
-	empty_pool(pool);
+	empty_pool();
 	cg = enter_new("a");
 	check_eq(pin(&p, SOURCE_URING, &m), 0);
 	check(in_range(&range, m.addr, PAGE_SIZE));
