@@ -109,6 +109,13 @@ extern unsigned int pins_drain_max_us;
 /* Requests that have isolated folios, which the isolator then cannot find */
 extern atomic_t pins_movers;
 
+#ifdef CONFIG_PINS_WAIT
 bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages);
+#else
+static inline bool pins_isolation_at(unsigned long pfn, unsigned long nr_pages)
+{
+	return false;
+}
+#endif
 
 #endif /* _MM_PINS_INTERNAL_H */
