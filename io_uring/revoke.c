@@ -83,6 +83,8 @@ static unsigned long buf_pages(const struct io_mapped_ubuf *imu,
 	*end_pfn = 0;
 	for (i = 0; i < imu->nr_bvecs; i++) {
 		folio = page_folio(imu->bvec[i].bv_page);
+		if (!(i % 1024))
+			cond_resched();
 		if (folio == last)
 			continue;
 		last = folio;
@@ -123,6 +125,8 @@ static void buf_unpin(const struct io_revocable *rev, const struct io_mapped_ubu
 	for (i = 0; i < imu->nr_bvecs; i++) {
 		struct folio *folio = page_folio(imu->bvec[i].bv_page);
 
+		if (!(i % 1024))
+			cond_resched();
 		if (!folio_test_dirty(folio))
 			folio_set_dirty(folio);
 	}
