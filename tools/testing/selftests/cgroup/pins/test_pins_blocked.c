@@ -54,8 +54,11 @@ static void interrupted(int sig)
 {
 }
 
-/* A child tries to empty the range, and is interrupted if it makes no progress. */
-static void take_in_vain(const struct range *r, int ms)
+/*
+ * A child tries to empty the range, and is interrupted if it makes no progress. Returns
+ * the errno.
+ */
+static int take_in_vain(const struct range *r, int ms)
 {
 	/* Again and again: the first may come before the attempt has begun. */
 	struct itimerval soon = {
@@ -68,9 +71,9 @@ static void take_in_vain(const struct range *r, int ms)
 		enter_root();
 		sigaction(SIGALRM, &sa, NULL);
 		setitimer(ITIMER_REAL, &soon, NULL);
-		_exit(!take(r));
+		_exit(take(r));
 	}
-	check_eq(reap(pid), 0);
+	return reap(pid);
 }
 
 static int log_open(void)
@@ -144,7 +147,7 @@ static void blame_offline(void)
 	char *pages, *parent, *a, *b, *line, want[PATH_MAX];
 	struct mem m, n;
 	struct pin p, q, r;
-	int log, other, disk;
+	int log, other, disk, err, told;
 	struct pollfd events;
 
 	need_source(SOURCE_URING);
@@ -175,8 +178,13 @@ static void blame_offline(void)
 	events.fd = open(want, O_RDONLY);
 	check(read(events.fd, want, sizeof(want)) > 0);
 	events.events = POLLPRI;
-	take_in_vain(&range, 900);
-	check_eq(poll(&events, 1, 1000), 1);
+	err = take_in_vain(&range, 900);
+	check(err);
+	told = poll(&events, 1, 1000);
+	/* It was not even begun: the kernel itself has allocated there. */
+	if (!told && err == EBUSY)
+		skip("there is unmovable memory in the block");
+	check_eq(told, 1);
 
 	check_eq(cg_read_key_long(a, "pins.events.local", "blocked "), 1);
 	check_eq(cg_read_key_long(b, "pins.events.local", "blocked "), 1);
