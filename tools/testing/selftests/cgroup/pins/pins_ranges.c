@@ -149,7 +149,7 @@ struct range kernel_range(void)
 	struct range r;
 
 	if (sysinfo(&info) || info.totalram * info.mem_unit > 4 * SZ_1G)
-		skip("it takes long to use all memory");
+		skip("with so much memory, the kernel's own comes to lie in the block");
 	r = movable_range();
 	check_eq(cg_write(r.dir, "state", "offline"), 0);
 	check_eq(cg_write(r.dir, "state", "online_kernel"), 0);
@@ -197,9 +197,9 @@ bool in_range(const struct range *r, const char *addr, size_t len)
  * Most of the free memory goes to the pool of huge pages, where nobody clears it: what
  * lies in a range is tried sooner. Until empty_pool().
  */
-#define NODES		8
+#define MAX_NODES	8
 
-static long pool[NODES];
+static long pool[MAX_NODES];
 
 void fill_pool(void)
 {
@@ -207,7 +207,7 @@ void fill_pool(void)
 	char dir[PATH_MAX];
 	int i;
 
-	for (i = 0; i < NODES; i++) {
+	for (i = 0; i < MAX_NODES; i++) {
 		snprintf(dir, sizeof(dir), NODE, i);
 		left = cg_read_key_long(dir, "meminfo", "MemFree:") - cma - ENOUGH / 1024;
 		snprintf(dir, sizeof(dir), NODE POOL, i);
@@ -222,7 +222,7 @@ void empty_pool(void)
 	char dir[PATH_MAX];
 	int i;
 
-	for (i = 0; i < NODES; i++) {
+	for (i = 0; i < MAX_NODES; i++) {
 		snprintf(dir, sizeof(dir), NODE POOL, i);
 		if (pool[i] >= 0)
 			cg_write_numeric(dir, "nr_hugepages", pool[i]);
@@ -267,15 +267,15 @@ static char *try_memory(const struct range *r, bool inside, size_t len, int flag
  */
 char *memory_of(const struct range *r, bool inside, size_t len, int flags)
 {
-	char *found;
+	char *found = NULL;
 
-	if (r->last)
+	if (r->last) {
 		fill_pool();
-	found = try_memory(r, inside, len, flags);
-	if (r->last)
+		found = try_memory(r, inside, len, flags);
 		empty_pool();
+	}
 	/* All that lies there may have gone to the pool. */
-	if (!found && r->last)
+	if (!found)
 		found = try_memory(r, inside, len, flags);
 	if (!found)
 		skip("no memory could be allocated there");
