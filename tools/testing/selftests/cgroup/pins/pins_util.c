@@ -36,6 +36,7 @@
 #define HANG_S		480
 
 char pins_root[PATH_MAX], pins_top[PATH_MAX];
+static char pins_other[PATH_MAX];	/* for what belongs to no test */
 
 /* Why a test was skipped; its process writes, the runner reads */
 static char *skip_reason;
@@ -371,6 +372,42 @@ static void walk_cgroups(int (*fn)(const char *, const struct stat *, int,
 	nftw(pins_top, fn, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
+/*
+ * Memory keeps its cgroup: what was read, and what some CPU is yet to put onto a list. So
+ * does each CPU the one for which it charged last, even if it has nothing left of that.
+ */
+static void forget_memory(void)
+{
+	cpu_set_t all, one;
+	int cpu;
+
+	write_text("/proc/sys/vm/drop_caches", "1", 1);
+	cg_enter_current(pins_other);
+	sched_getaffinity(0, sizeof(all), &all);
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		munmap(mmap(NULL, PAGE_SIZE, PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0), PAGE_SIZE);
+	}
+	sched_setaffinity(0, sizeof(all), &all);
+	cg_enter_current(pins_root);
+}
+
+/* What is from before the test may end during the test. */
+static void forget_what_ended(const struct trace *now)
+{
+	if (before.pinned > now->pinned)
+		before.pinned = now->pinned;
+	if (before.dying > now->dying)
+		before.dying = now->dying;
+	if (before.dying_pins > now->dying_pins)
+		before.dying_pins = now->dying_pins;
+}
+
 static bool left_nothing(void)
 {
 	struct trace now;
@@ -385,16 +422,11 @@ static bool left_nothing(void)
 	walk_cgroups(remove_cgroup);
 	for (; ms < PATIENCE_MS * 2; ms += 10) {
 		trace_take(&now);
-		/* Pins from before the test may end during the test. */
-		if (now.pinned < before.pinned)
-			before.pinned = now.pinned;
+		forget_what_ended(&now);
 		if (!charged && !memcmp(&now, &before, sizeof(now)))
 			return true;
-		/* Memory keeps its cgroup: what was read, and what some CPU is yet to
-		 * put onto a list.
-		 */
 		if (now.dying > before.dying)
-			write_text("/proc/sys/vm/drop_caches", "1", 1);
+			forget_memory();
 		if (charged || now.tainted != before.tainted)
 			break;
 		usleep(10000);
@@ -499,6 +531,9 @@ void pins_setup(int nr_tests)
 	snprintf(pins_top, sizeof(pins_top), "%.4000s/pins_test", pins_root);
 	if (cg_create(pins_top) && errno != EEXIST)
 		ksft_exit_fail_msg("can't make %s\n", pins_top);
+	snprintf(pins_other, sizeof(pins_other), "%.4000s/pins_other", pins_root);
+	if (cg_create(pins_other) && errno != EEXIST)
+		ksft_exit_fail_msg("can't make %s\n", pins_other);
 	walk_cgroups(remove_cgroup);
 	if (cg_write(pins_top, "cgroup.subtree_control", "+pins"))
 		ksft_exit_fail_msg("can't enable pins below %s\n", pins_top);
@@ -535,6 +570,7 @@ void pins_finish(void)
 {
 	settings_restore();
 	cg_destroy(pins_top);
+	cg_destroy(pins_other);
 	ksft_finished();
 }
 
