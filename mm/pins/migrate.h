@@ -64,6 +64,17 @@ static inline void pins_folio_migrated(struct folio *folio, int reason, u64 star
 }
 
 /**
+ * pins_any_stays() - may pins_folio_stays() be true for any memory?
+ *
+ * Context: any.
+ */
+static inline bool pins_any_stays(void)
+{
+	return IS_ENABLED(CONFIG_PINS_MIGRATE) &&
+	       static_branch_unlikely(&pins_migrate_key.key);
+}
+
+/**
  * pins_folio_stays() - is memory to be left where it is, if it need not move?
  * @folio: the memory, which may change under the caller's hands
  * @nr_pages: how many pages of it are left alone then
@@ -75,9 +86,7 @@ static inline void pins_folio_migrated(struct folio *folio, int reason, u64 star
  */
 static inline bool pins_folio_stays(struct folio *folio, long nr_pages)
 {
-	return IS_ENABLED(CONFIG_PINS_MIGRATE) &&
-	       static_branch_unlikely(&pins_migrate_key.key) &&
-	       __pins_folio_stays(folio, nr_pages);
+	return pins_any_stays() && __pins_folio_stays(folio, nr_pages);
 }
 
 #endif /* _MM_PINS_MIGRATE_H */

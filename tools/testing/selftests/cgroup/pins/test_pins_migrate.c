@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -155,9 +156,20 @@ static void allocate_near(const struct range *r)
 }
 
 /*
- * Every third page of three quarters of a memory block that is a zone of its own, so that
- * there is something to compact; they belong to two cgroups by turns. (Of every second page
- * those between may not be found: compaction looks at some only, 2, 4, 8 and so on apart.)
+ * Leaves every third page. (If it were every second one, those between might not be found:
+ * compaction looks at some only, 2, 4, 8 and so on apart.)
+ */
+static void make_holes(char *p, size_t len)
+{
+	size_t off;
+
+	for (off = 0; off + PAGES(3) <= len; off += PAGES(3))
+		check(!madvise(p + off + PAGE_SIZE, PAGES(2), MADV_DONTNEED));
+}
+
+/*
+ * A third of three quarters of a memory block that is a zone of its own, so that there is
+ * something to compact; it belongs to two cgroups by turns.
  */
 static char *fragment(size_t *len, const char *even, const char *odd)
 {
@@ -175,8 +187,7 @@ static char *fragment(size_t *len, const char *even, const char *odd)
 	allocate_on(-1);
 	enter_root();
 	stamp(p, *len);
-	for (off = 0; off + PAGES(3) <= *len; off += PAGES(3))
-		check(!madvise(p + off + PAGE_SIZE, PAGES(2), MADV_DONTNEED));
+	make_holes(p, *len);
 	return p;
 }
 
@@ -414,6 +425,51 @@ static void collapse_shmem(void)
 
 /* Whoever has to move memory does. */
 
+#define LEFT		(128L << 10)	/* kB of memory without holes */
+#define PIPES		16384
+
+/* Such memory lies all over, and pipes use up the rest, until some of it has to move. */
+static void last_resort(void)
+{
+	struct rlimit files = { 2 * PIPES + 64, 2 * PIPES + 64 };
+	char *a = enter_owner("a"), *p;
+	int fds[2], i, refused = 0;
+	size_t len = 0;
+	long killed;
+
+	if (cg_read_key_long("/proc", "meminfo", "CmaTotal:") > 0)
+		skip("memory of CMA cannot be had for pipes");
+	check(!setrlimit(RLIMIT_NOFILE, &files));
+	check_eq(set_migrate(a, "needed"), 0);
+	killed = cg_read_key_long("/proc", "vmstat", "oom_kill ");
+	fill_pool();
+	p = mmap(NULL, 8 * SZ_1G, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	check(p != MAP_FAILED);
+	check(!madvise(p, 8 * SZ_1G, MADV_NOHUGEPAGE));
+	while (cg_read_key_long("/proc", "meminfo", "MemFree:") > LEFT) {
+		fill(p + len, SZ_2M);
+		len += SZ_2M;
+	}
+	stamp(p, len);
+	make_holes(p, len);
+	enter_root();
+	for (i = 0; i < PIPES && pins_stat(a, "moved_compact") < 1000; i++) {
+		check(!pipe(fds));
+		/* An array of 512 elements of 40 bytes takes 32 kB. */
+		if (fcntl(fds[0], F_SETPIPE_SZ, PAGES(512)) != PAGES(512))
+			refused++;
+	}
+	ksft_print_msg("%d pipes, %d refused, %ld pages moved, %ld held off, of %zu\n",
+		       i, refused, pins_stat(a, "moved_compact"),
+		       pins_stat(a, "held_off"), len / PAGES(3));
+	empty_pool();
+	check_eq(refused, 0);
+	check_eq(cg_read_key_long("/proc", "vmstat", "oom_kill "), killed);
+	check(pins_stat(a, "moved_compact") >= 1000);
+	check_stamp(p, len, PAGES(3));
+}
+
 static void empty(struct range r, const char *key)
 {
 	char *a = enter_owner("a"), *p;
@@ -512,6 +568,7 @@ static const struct pins_test tests[] = {
 	{ "pins.migrate: khugepaged, shared memory", collapse_shmem },
 	{ "pins.migrate: CMA gets its memory all the same, 10 of 10", cma },
 	{ "pins.migrate: memory goes offline all the same, 10 of 10", offline },
+	{ "pins.migrate: small allocations do not call the OOM killer", last_resort },
 	{ "pins.migrate: who asks for a page to be moved gets it", asked_for },
 	{ "pins.migrate: long-term pins leave ZONE_MOVABLE", steered },
 	{ "pins.migrate: holds below, and counts above", hierarchy },
