@@ -425,32 +425,33 @@ static void collapse_shmem(void)
 
 /* Whoever has to move memory does. */
 
-#define LEFT		(128L << 10)	/* kB of memory without holes */
 #define PIPES		16384
 
 /* Such memory lies all over, and pipes use up the rest, until some of it has to move. */
 static void last_resort(void)
 {
 	struct rlimit files = { 2 * PIPES + 64, 2 * PIPES + 64 };
+	long killed = cg_read_key_long("/proc", "vmstat", "oom_kill ");
+	/* Free kB without holes */
+	long left = (128 << 10) + 2 * cg_read_long(VM, "min_free_kbytes"), boost;
 	char *a = enter_owner("a"), *p;
 	int fds[2], i, refused = 0;
 	size_t len = 0;
-	long killed;
 
 	if (cg_read_key_long("/proc", "meminfo", "CmaTotal:") > 0)
 		skip("memory of CMA cannot be had for pipes");
 	check(!setrlimit(RLIMIT_NOFILE, &files));
 	check_eq(set_migrate(a, "needed"), 0);
-	killed = cg_read_key_long("/proc", "vmstat", "oom_kill ");
 	fill_pool();
-	p = mmap(NULL, 8 * SZ_1G, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	check(p != MAP_FAILED);
-	check(!madvise(p, 8 * SZ_1G, MADV_NOHUGEPAGE));
-	while (cg_read_key_long("/proc", "meminfo", "MemFree:") > LEFT) {
+	p = map(SZ_1G);
+	check(!madvise(p, SZ_1G, MADV_NOHUGEPAGE));
+	while (cg_read_key_long("/proc", "meminfo", "MemFree:") > left && len < SZ_1G) {
 		fill(p + len, SZ_2M);
 		len += SZ_2M;
 	}
+	if (len < SZ_2M * 32 || len == SZ_1G)
+		skip("too little memory to do that, or too much");
+	boost = replace(VM, "watermark_boost_factor", 0);
 	stamp(p, len);
 	make_holes(p, len);
 	enter_root();
@@ -464,6 +465,7 @@ static void last_resort(void)
 		       i, refused, pins_stat(a, "moved_compact"),
 		       pins_stat(a, "held_off"), len / PAGES(3));
 	empty_pool();
+	cg_write_numeric(VM, "watermark_boost_factor", boost);
 	check_eq(refused, 0);
 	check_eq(cg_read_key_long("/proc", "vmstat", "oom_kill "), killed);
 	check(pins_stat(a, "moved_compact") >= 1000);
