@@ -24,8 +24,8 @@
 
 /*
  * Have a worker issue a request, even if its file could be polled, and also if it is not
- * to wait: else it would be told to try again, and never find its buffer pinned. Those that
- * have said so when they were prepared say it again once they have their buffer.
+ * to wait: else it would be told to try again, and never find its buffer pinned. A send says
+ * it again once it has its buffer. Reads and writes then wait, as all that a worker issues.
  */
 static inline int io_buf_punt(struct io_kiocb *req)
 {
@@ -75,7 +75,7 @@ static inline void io_buf_init(struct io_mapped_ubuf *imu)
 	imu->rev = NULL;
 }
 
-/* Whoever registers a buffer may have those of the same ring taken back. */
+/* Whoever pins with uring_lock held may have buffers of the same ring taken back. */
 static inline void io_buf_pinning(struct io_ring_ctx *ctx, struct task_struct *task)
 {
 	WRITE_ONCE(ctx->pinning, task);

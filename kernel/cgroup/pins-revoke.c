@@ -171,9 +171,8 @@ void pins_revocable_repinned(struct pins_revocable *rev, unsigned long nr_pages,
  */
 static void ask_revocable(struct pins_ask *ask, struct pins_revocable *rev)
 {
-	unsigned long nr_pages = rev->nr_pages;
 	struct pins_cgroup *pins = rev->pins;
-	unsigned long before, after;
+	unsigned long nr_pages, before, after;
 	int ret;
 
 	mutex_unlock(&pins->revocables_lock);
@@ -189,6 +188,8 @@ static void ask_revocable(struct pins_ask *ask, struct pins_revocable *rev)
 
 	ask->some = true;
 	ask->got += before - min(after, before);
+	/* What was pinned before nobody used it may have been added meanwhile. */
+	nr_pages = rev->nr_pages;
 	rev->nr_pages = 0;
 	atomic_long_sub(nr_pages, &pins->revocable);
 	if (trace_pins_revoke_enabled())
@@ -425,15 +426,15 @@ bool pins_revoke_for(struct pins_charge *charge)
  */
 int pins_cgroup_reclaim(struct pins_cgroup *pins, unsigned long nr_pages)
 {
-	unsigned long most = page_counter_read(&pins->counter), nr = 0, got;
+	unsigned long most = min(nr_pages, page_counter_read(&pins->counter)), nr = 0, got;
 	unsigned int tries, in_vain = 0;
 
-	for (tries = 0; tries < PINS_RECLAIM_TRIES && nr < min(nr_pages, most); tries++) {
+	for (tries = 0; tries < PINS_RECLAIM_TRIES && nr < most; tries++) {
 		bool busy = false;
 
-		got = revoke_pages(pins, min(nr_pages, most) - nr, true, &busy);
+		got = revoke_pages(pins, most - nr, true, &busy);
 		nr += got;
-		if (task_sigpending(current))
+		if (nr < most && task_sigpending(current))
 			return -EINTR;
 		if (got)
 			continue;

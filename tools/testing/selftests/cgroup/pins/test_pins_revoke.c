@@ -225,6 +225,23 @@ static void makes_room(void)
 	check_eq(cg_read_key_long(cg, "pins.events", "refused "), 0);
 }
 
+/* Room for a ring of provided buffers, of the same ring: its lock is taken then. */
+static void for_provided_buffers(void)
+{
+	char *cg = enter_new("a");
+	struct mem m = buffer(cg, "idle"), provided = memory(SZ_64K);
+	struct io_uring_buf_reg reg = {
+		.ring_addr = (uintptr_t)provided.addr,
+		.ring_entries = SZ_64K / sizeof(struct io_uring_buf),
+	};
+
+	set_max(cg, LEN);
+	check_eq(uring_register(ring.fd, IORING_REGISTER_PBUF_RING, &reg, 1), 0);
+	check_eq(pins_current(cg), SZ_64K);
+	check_eq(read_fixed(&ring, m.addr, PAGE_SIZE, 0, 0), PAGE_SIZE);
+	check_content(m.addr, PAGE_SIZE, 0);
+}
+
 static void limit_is_lowered(void)
 {
 	char *cg = enter_new("a");
@@ -1033,6 +1050,7 @@ static const struct pins_test tests[] = {
 	{ "never: it does not", never },
 	{ "bad values change nothing", bad_values },
 	{ "a full cgroup gets what was not used for longest", makes_room },
+	{ "and so does a ring of provided buffers of the same ring", for_provided_buffers },
 	{ "a limit below current takes back; what does not fit is ENOMEM", limit_is_lowered },
 	{ "what is mapped by then is what is used, or EFAULT", other_memory },
 	{ "memory under a registered buffer goes offline", goes_offline },
