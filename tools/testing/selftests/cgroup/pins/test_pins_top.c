@@ -352,6 +352,9 @@ static void nothing_there(void)
 	check(strstr(out, "no cgroup has the pins controller"));
 	check_eq(run("-j /proc/self/task"), 1);
 	check_eq(run("--openmetrics --filter=nobody"), 0);
+	/* A timer that writes a file does not fail on each host without limits. */
+	check_eq(run("--openmetrics=/tmp/pins.prom /proc/self/task"), 0);
+	check_eq(unlink("/tmp/pins.prom"), 0);
 }
 
 static void wrong_usage(void)
