@@ -120,6 +120,10 @@ func readConfig(file string) (*config, error) {
 				return nil, fmt.Errorf("%s: %s: default: %w", file, name, err)
 			}
 		}
+		if r.Max != "" && r.Default[limit] != "" && bytes(r.Default[limit]) > bytes(r.Max) {
+			return nil, fmt.Errorf("%s: %s: default: %s: it is more than max",
+				file, name, limit)
+		}
 		c.Namespaces[name] = r
 	}
 	return c, nil
@@ -168,7 +172,14 @@ func (c *config) settings(pod *api.PodSandbox) (settings, map[string]settings, e
 			return nil, nil, fmt.Errorf("%s: neither %s nor %s/container.NAME", key, file, file)
 		}
 	}
+	if all[memlock] == "max" && !limited(all) {
+		return nil, nil, fmt.Errorf("%s: max needs a %s", memlock, limit)
+	}
 	return all, own, nil
+}
+
+func limited(s settings) bool {
+	return s[limit] != "" && s[limit] != "max"
 }
 
 func (p *plugin) settings(pod *api.PodSandbox) (settings, map[string]settings, error) {
@@ -260,8 +271,7 @@ func (p *plugin) CreateContainer(_ context.Context, pod *api.PodSandbox, c *api.
 	if err == nil {
 		maps.Copy(all, own[c.Name])
 	}
-	limited := all[limit] != "" && all[limit] != "max"
-	if all[memlock] == "max" && !limited {
+	if all[memlock] == "max" && !limited(all) {
 		err = fmt.Errorf("%s: max needs a %s", memlock, limit)
 	}
 	if err != nil {
@@ -269,7 +279,7 @@ func (p *plugin) CreateContainer(_ context.Context, pod *api.PodSandbox, c *api.
 	}
 	adjust := &api.ContainerAdjustment{}
 	// With the controller it need not be in the way, without it is what there is
-	if limited && all[memlock] == "" {
+	if limited(all) && all[memlock] != "rlimit" {
 		if all[memlock] = "max"; !p.has(memlock) {
 			adjust.AddRlimit("RLIMIT_MEMLOCK", bytes(all[limit]), bytes(all[limit]))
 		}
@@ -324,8 +334,13 @@ func main() {
 	flag.StringVar(&p.cgroup, "cgroup", "/sys/fs/cgroup", "where cgroups are mounted")
 	flag.Parse()
 	log.SetFlags(0)
-	if _, err := readConfig(p.config); err != nil {
+	c, err := readConfig(p.config)
+	if err != nil {
 		log.Fatal(err)
+	}
+	if c.Namespaces["*"].Max == "" {
+		log.Print("no max for namespaces that are not named: whoever makes pods there " +
+			"chooses their limits")
 	}
 	if !p.hasController() {
 		log.Print("no pins controller: limiting RLIMIT_MEMLOCK instead")

@@ -93,6 +93,9 @@ func TestContainers(t *testing.T) {
 		{"RLIMIT_MEMLOCK is to apply", "free", "pins.max pins.memlock",
 			m{"pins.max": "16Mi", "pins.memlock": "rlimit"},
 			m{"pins.max": "16777216", "pins.memlock": "rlimit"}, 0, ""},
+		{"a kernel without pins.memlock", "free", "pins.max",
+			m{"pins.max": "16Mi", "pins.memlock": "max"},
+			m{"pins.max": "16777216"}, 16 << 20, ""},
 		{"no controller", "free", "", m{"pins.max": "16Mi", "pins.steer": "block"}, nil, 16 << 20, ""},
 		{"no controller, no limit", "free", "", m{"pins.max": "max"}, nil, 0, ""},
 		{"default of the namespace", "storage", "pins.max pins.revoke", nil,
@@ -177,6 +180,10 @@ func TestPod(t *testing.T) {
 	if p.RunPodSandbox(context.Background(), pod) == nil {
 		t.Error("a bad value of a container is accepted")
 	}
+	pod.Annotations = map[string]string{"pins.memlock": "max"}
+	if p.RunPodSandbox(context.Background(), pod) == nil {
+		t.Error("a pod without any limit is accepted")
+	}
 	// who cannot be limited does not start
 	pod.Annotations = map[string]string{"pins.max": "16Mi"}
 	pod.Linux.CgroupParent = "/kubepods/burstable/pod2"
@@ -203,11 +210,12 @@ func TestSlices(t *testing.T) {
 func TestConfig(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "config")
 	for text, want := range map[string]string{
-		"namespaces: {a: {max: many}}":                  "a: max: pins.max",
-		"namespaces: {a: {default: {pins.most: 1}}}":    "a: default: pins.most",
-		"namespaces: {a: {maximum: 1Mi}}":               "maximum",
-		"namespaces: {a: {default: {pins.steer: up}}}":  "a: default: pins.steer",
-		"namespace: {a: {default: {pins.steer: zone}}}": "namespace",
+		"namespaces: {a: {max: many}}":                          "a: max: pins.max",
+		"namespaces: {a: {default: {pins.most: 1}}}":            "a: default: pins.most",
+		"namespaces: {a: {max: 1Mi, default: {pins.max: 2Mi}}}": "a: default: pins.max: it is more",
+		"namespaces: {a: {maximum: 1Mi}}":                       "maximum",
+		"namespaces: {a: {default: {pins.steer: up}}}":          "a: default: pins.steer",
+		"namespace: {a: {default: {pins.steer: zone}}}":         "namespace",
 	} {
 		file(t, name, text)
 		if _, err := readConfig(name); err == nil || !strings.Contains(err.Error(), want) {
