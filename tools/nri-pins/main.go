@@ -172,7 +172,11 @@ func (c *config) settings(pod *api.PodSandbox) (settings, map[string]settings, e
 			return nil, nil, fmt.Errorf("%s: neither %s nor %s/container.NAME", key, file, file)
 		}
 	}
-	if all[memlock] == "max" && !limited(all) {
+	some := limited(all)
+	for _, s := range own {
+		some = some || limited(s)
+	}
+	if all[memlock] == "max" && !some {
 		return nil, nil, fmt.Errorf("%s: max needs a %s", memlock, limit)
 	}
 	return all, own, nil
