@@ -244,6 +244,12 @@ size_t mem_folio(const void *addr)
 	return sum_folios(addr, PAGE_SIZE);
 }
 
+/* Has it to be written out? */
+bool mem_is_dirty(const void *addr)
+{
+	return page_is(pfn_of(addr), KPF_DIRTY);
+}
+
 /* Reserves address space. */
 void *mem_reserve(size_t len, size_t align)
 {
@@ -376,4 +382,77 @@ struct mem mem_get(int nr, size_t len)
 		m.addr[off] = 1;
 	}
 	return m;
+}
+
+/* Files of a file system that writes back */
+
+const struct mem_kind file_to_write = { .name = "a file, to write" };
+
+struct mem file_map(int fd, const struct mem_kind *kind, int prot, int flags)
+{
+	struct mem m = { .kind = kind, .len = FILE_LEN, .fd = fd };
+	char *at;
+
+	at = mmap(NULL, FILE_LEN, prot, flags, fd, 0);
+	check(at != MAP_FAILED);
+	m.addr = at;
+	return m;
+}
+
+/* A new file in a directory, whose pages are small */
+int file_new(const char *dir)
+{
+	static const char page[PAGE_SIZE];
+	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+	size_t off;
+
+	if (fd < 0) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/pins", dir);
+		fd = open(path, O_CREAT | O_RDWR, 0600);
+	}
+	check(fd >= 0);
+	for (off = 0; off < FILE_LEN; off += PAGE_SIZE)
+		check_eq(write(fd, page, PAGE_SIZE), PAGE_SIZE);
+	return fd;
+}
+
+/* A cgroup that is one of memory as well, so that page cache can be its own */
+char *file_cgroup(const char *name)
+{
+	char *cg;
+
+	need_memory_controller();
+	cg = cg_make(name);
+	if (pins_stat(cg, "writeback_pinned") < 0)
+		skip("no writeback_pinned");
+	return cg;
+}
+
+/*
+ * A shared mapping of a file, which is dirty, and whose page cache is that cgroup's. The
+ * rest of what the file system needs is not, so that the cgroup can go again.
+ */
+struct mem file_cached(const char *cg)
+{
+	struct mem m = file_map(file_new("."), &file_to_write, PROT_READ | PROT_WRITE,
+				MAP_SHARED);
+
+	check_eq(fsync(m.fd), 0);
+	check_eq(posix_fadvise(m.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	/* No folios of several pages */
+	check_eq(madvise(m.addr, FILE_LEN, MADV_RANDOM), 0);
+	enter(cg);
+	memset(m.addr, 1, FILE_LEN);
+	enter_root();
+	return m;
+}
+
+/* Its cgroup can go when nothing of it is left, not even in a list of some CPU. */
+void file_forget(const struct mem *m)
+{
+	check_eq(munmap(m->addr, FILE_LEN), 0);
+	close(m->fd);
+	check_eq(cg_write(VM, "drop_caches", "1"), 0);
 }

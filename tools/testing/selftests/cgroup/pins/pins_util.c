@@ -52,6 +52,8 @@ static struct setting {
 	{ SYSFS_THP "hugepages-64kB/shmem_enabled", "advise" },
 	{ SYSFS_HUGETLB "hugepages-2048kB/nr_hugepages", "8" },
 	{ SYSFS_HUGETLB "hugepages-1048576kB/nr_hugepages", "1" },
+	{ VM "/dirty_expire_centisecs", "3000" },
+	{ VM "/dirty_writeback_centisecs", "500" },
 };
 
 /* cgroups */

@@ -100,7 +100,20 @@ extern const struct mem_kind mem_kinds[NR_MEM_KINDS];
 struct mem mem_get(int kind, size_t len);
 void *mem_reserve(size_t len, size_t align);
 size_t mem_folio(const void *addr);
+bool mem_is_dirty(const void *addr);
 size_t mem_folios(const struct mem *m, size_t off, size_t len);
+
+/* Files of a file system that writes back */
+
+#define FILE_LEN	PAGES(8)
+
+extern const struct mem_kind file_to_write;
+
+int file_new(const char *dir);
+struct mem file_map(int fd, const struct mem_kind *kind, int prot, int flags);
+char *file_cgroup(const char *name);
+struct mem file_cached(const char *cg);
+void file_forget(const struct mem *m);
 
 /* Sources: whoever pins memory for long on behalf of user space. */
 

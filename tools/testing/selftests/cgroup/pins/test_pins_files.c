@@ -22,49 +22,18 @@
 #include "pins_util.h"
 
 #define TRACING		"/sys/kernel/tracing"
-#define LEN		PAGES(8)
+#define LEN		FILE_LEN
 
 static const int sources[] = {
 	SOURCE_URING, SOURCE_RDMA, SOURCE_IOMMUFD, SOURCE_XDP, SOURCE_GUP, SOURCE_GUP_FAST,
 };
 
-static const struct mem_kind to_write = { .name = "a file, to write" };
 static const struct mem_kind to_read = { .name = "a file, to read", .how = HOW_READ_PIN };
-
-static struct mem map_file(int fd, const struct mem_kind *kind, int prot, int flags)
-{
-	struct mem m = { .kind = kind, .len = LEN, .fd = fd };
-	char *at;
-
-	at = mmap(NULL, LEN, prot, flags, fd, 0);
-	check(at != MAP_FAILED);
-	m.addr = at;
-	return m;
-}
-
-/* A new file in a directory, whose pages are small */
-static int make_file(const char *dir)
-{
-	static const char page[PAGE_SIZE];
-	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
-	size_t off;
-
-	if (fd < 0) {
-		char path[PATH_MAX];
-
-		snprintf(path, sizeof(path), "%s/pins", dir);
-		fd = open(path, O_CREAT | O_RDWR, 0600);
-	}
-	check(fd >= 0);
-	for (off = 0; off < LEN; off += PAGE_SIZE)
-		check_eq(write(fd, page, PAGE_SIZE), PAGE_SIZE);
-	return fd;
-}
 
 /* The file system of the working directory has to be one that writes pages back. */
 static struct mem shared_file(const struct mem_kind *kind)
 {
-	return map_file(make_file("."), kind, PROT_READ | PROT_WRITE, MAP_SHARED);
+	return file_map(file_new("."), kind, PROT_READ | PROT_WRITE, MAP_SHARED);
 }
 
 /* Each is refused it, and counted. */
@@ -97,19 +66,19 @@ static void every_file_system(void)
 	struct mem m;
 	int fd;
 
-	m = shared_file(&to_write);
+	m = shared_file(&file_to_write);
 	refused("the working directory", &m, cg);
 	/* It does not matter whether it is there for the fast path. */
 	memset(m.addr, 1, LEN);
 	refused("it, touched", &m, cg);
 
 	check_eq(mount("none", "/tmp", "ramfs", 0, NULL), 0);
-	m = map_file(make_file("/tmp"), &to_write, PROT_READ | PROT_WRITE, MAP_SHARED);
+	m = file_map(file_new("/tmp"), &file_to_write, PROT_READ | PROT_WRITE, MAP_SHARED);
 	refused("ramfs", &m, cg);
 
 	fd = open("/dev/ram1", O_RDWR);
 	if (fd >= 0) {
-		m = map_file(fd, &to_write, PROT_READ | PROT_WRITE, MAP_SHARED);
+		m = file_map(fd, &file_to_write, PROT_READ | PROT_WRITE, MAP_SHARED);
 		refused("a block device", &m, cg);
 	}
 }
@@ -138,15 +107,15 @@ static void what_is_allowed(void)
 		skip("no file_refused");
 	m = shared_file(&to_read);
 	pinned(&m, cg, "file");
-	m = map_file(make_file("."), &to_write, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	m = file_map(file_new("."), &file_to_write, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	pinned(&m, cg, "anon");
 	m = mem_get(MEM_MEMFD, LEN);
 	pinned(&m, cg, "shmem");
 
 	/* Refused for another reason, with the same error */
-	m = map_file(make_file("."), &to_write, PROT_READ, MAP_SHARED);
+	m = file_map(file_new("."), &file_to_write, PROT_READ, MAP_SHARED);
 	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
-	m = map_file(make_file("."), &to_read, PROT_NONE, MAP_SHARED);
+	m = file_map(file_new("."), &to_read, PROT_NONE, MAP_SHARED);
 	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
 	munmap(m.addr, LEN);
 	check_eq(pin(&p, SOURCE_GUP, &m), -EFAULT);
@@ -158,7 +127,7 @@ static void memory_of_a_driver(void)
 {
 	struct io_uring_params params = {};
 	char *cg = enter_new("a");
-	struct mem m = { .kind = &to_write, .len = PAGE_SIZE };
+	struct mem m = { .kind = &file_to_write, .len = PAGE_SIZE };
 	struct ring r = ring_make(params);
 	struct pin p;
 
@@ -176,7 +145,7 @@ static void memory_of_a_driver(void)
 static void with_descendants(void)
 {
 	char *parent = cg_make("a"), *cg = cg_make("a/b"), *other = cg_make("c");
-	struct mem m = shared_file(&to_write);
+	struct mem m = shared_file(&file_to_write);
 	struct pin p;
 
 	need_source(SOURCE_GUP);
@@ -242,7 +211,7 @@ static void check_line(const char *line, const char *want)
 static void refusal_names_the_file(void)
 {
 	char *cg = enter_new("a"), want[256];
-	struct mem m = shared_file(&to_write);
+	struct mem m = shared_file(&file_to_write);
 	struct stat st;
 	struct pin p;
 
@@ -257,44 +226,6 @@ static void refusal_names_the_file(void)
 
 /* Writeback */
 
-/* A cgroup that is one of memory as well, so that page cache can be its own */
-static char *memory_cgroup(const char *name)
-{
-	char *cg;
-
-	need_memory_controller();
-	cg = cg_make(name);
-	if (pins_stat(cg, "writeback_pinned") < 0)
-		skip("no writeback_pinned");
-	return cg;
-}
-
-/*
- * A shared mapping of a file, which is dirty, and whose page cache is that cgroup's. The
- * rest of what the file system needs is not, so that the cgroup can go again.
- */
-static struct mem cached_file(const char *cg)
-{
-	struct mem m = shared_file(&to_write);
-
-	check_eq(fsync(m.fd), 0);
-	check_eq(posix_fadvise(m.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
-	/* No folios of several pages */
-	check_eq(madvise(m.addr, LEN, MADV_RANDOM), 0);
-	enter(cg);
-	memset(m.addr, 1, LEN);
-	enter_root();
-	return m;
-}
-
-/* Its cgroup can go when nothing of it is left, not even in a list of some CPU. */
-static void forget_file(const struct mem *m)
-{
-	check_eq(munmap(m->addr, LEN), 0);
-	close(m->fd);
-	check_eq(cg_write(VM, "drop_caches", "1"), 0);
-}
-
 static void write_out(const struct mem *m, int byte)
 {
 	memset(m->addr, byte, LEN);
@@ -303,9 +234,9 @@ static void write_out(const struct mem *m, int byte)
 
 static void direct_io_into_a_file(void)
 {
-	char *cg = memory_cgroup("a"), *other = cg_make("b"), want[256];
+	char *cg = file_cgroup("a"), *other = cg_make("b"), want[256];
 	int disk = slow_disk(2000 * MS);
-	struct mem m = cached_file(cg);
+	struct mem m = file_cached(cg);
 	__kernel_ulong_t reading;
 	struct stat st;
 
@@ -331,14 +262,14 @@ static void direct_io_into_a_file(void)
 	read_end(reading, PAGES(2));
 	write_out(&m, 4);
 	check_eq(pins_stat(cg, "writeback_pinned"), 2);
-	forget_file(&m);
+	file_forget(&m);
 }
 
 /* To read; the kernel does not know what the others do. */
 static void pinned_for_long(void)
 {
-	char *cg = memory_cgroup("a"), *other = cg_make("b"), want[128];
-	struct mem m = cached_file(cg);
+	char *cg = file_cgroup("a"), *other = cg_make("b"), want[128];
+	struct mem m = file_cached(cg);
 	struct pin p;
 
 	need_source(SOURCE_GUP);
@@ -357,7 +288,7 @@ static void pinned_for_long(void)
 	unpin(&p);
 	write_out(&m, 3);
 	check_eq(pins_stat(cg, "writeback_pinned"), 1);
-	forget_file(&m);
+	file_forget(&m);
 }
 
 /* References of a page that is mapped so often look like pins. */
@@ -365,8 +296,8 @@ static void pinned_for_long(void)
 
 static void mapped_very_often(void)
 {
-	char *cg = memory_cgroup("a");
-	struct mem m = cached_file(cg);
+	char *cg = file_cgroup("a");
+	struct mem m = file_cached(cg);
 	char *at = mem_reserve(PAGES(MAPPED), PAGE_SIZE), *page;
 	int i;
 
@@ -379,13 +310,13 @@ static void mapped_very_often(void)
 	write_out(&m, 2);
 	check_eq(pins_stat(cg, "writeback_pinned"), 0);
 	check_eq(munmap(at, PAGES(MAPPED)), 0);
-	forget_file(&m);
+	file_forget(&m);
 }
 
 /* Where there is no controller of pins, the nearest ancestor counts. */
 static void counted_above(void)
 {
-	char *cg = memory_cgroup("a"), below[PATH_MAX];
+	char *cg = file_cgroup("a"), below[PATH_MAX];
 	int disk = slow_disk(2000 * MS);
 	__kernel_ulong_t reading;
 	struct mem m;
@@ -394,13 +325,13 @@ static void counted_above(void)
 	snprintf(below, sizeof(below), "%s/b", cg);
 	check_eq(cg_create(below), 0);
 	check(!cg_has(below, "pins.stat"));
-	m = cached_file(below);
+	m = file_cached(below);
 	reading = read_begin(disk, m.addr, PAGE_SIZE);
 	write_out(&m, 2);
 	check(!read_done(reading));
 	check_eq(pins_stat(cg, "writeback_pinned"), 1);
 	read_end(reading, PAGE_SIZE);
-	forget_file(&m);
+	file_forget(&m);
 }
 
 static const struct pins_test tests[] = {
