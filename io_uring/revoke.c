@@ -148,14 +148,14 @@ static void parts_free(struct io_revocable *rev)
 	}
 }
 
-/* What can be asked of it; the ring lock is held but for trylock(). */
+/* What a worker can ask of it; the ring lock is held but for trylock(). */
 
-static bool io_revocable_trylock(struct pins_revocable *pins)
+static bool io_revocable_trylock(struct pins_revocable *pins, struct task_struct *task)
 {
 	struct io_ring_ctx *ctx = to_revocable(pins)->ctx;
 
-	/* What the current task pins is for this ring, so that it has the lock. */
-	if (READ_ONCE(ctx->pinning) == current)
+	/* What the task pins is for this ring: it has the lock, and keeps it as it waits. */
+	if (READ_ONCE(ctx->pinning) == task)
 		return true;
 	/* It is not freed as long as it has buffers in the list; nor with a reference. */
 	if (!percpu_ref_tryget(&ctx->refs))
@@ -166,11 +166,11 @@ static bool io_revocable_trylock(struct pins_revocable *pins)
 	return false;
 }
 
-static void io_revocable_unlock(struct pins_revocable *pins)
+static void io_revocable_unlock(struct pins_revocable *pins, struct task_struct *task)
 {
 	struct io_ring_ctx *ctx = to_revocable(pins)->ctx;
 
-	if (ctx->pinning == current)
+	if (ctx->pinning == task)
 		return;
 	mutex_unlock(&ctx->uring_lock);
 	percpu_ref_put(&ctx->refs);

@@ -81,6 +81,12 @@ static inline void io_buf_pinning(struct io_ring_ctx *ctx, struct task_struct *t
 	WRITE_ONCE(ctx->pinning, task);
 }
 
+/* Then a worker may take them back, while who has the lock waits. */
+static inline bool io_buf_is_pinning(struct io_ring_ctx *ctx)
+{
+	return READ_ONCE(ctx->pinning);
+}
+
 /* Has it lost its pins? Parts of it may have been pinned again. */
 static inline bool io_buf_revoked(const struct io_mapped_ubuf *imu)
 {
@@ -203,6 +209,11 @@ static inline unsigned long io_buf_free(struct io_mapped_ubuf *imu)
 
 static inline void io_buf_pinning(struct io_ring_ctx *ctx, struct task_struct *task)
 {
+}
+
+static inline bool io_buf_is_pinning(struct io_ring_ctx *ctx)
+{
+	return false;
 }
 
 static inline bool io_buf_revoked(const struct io_mapped_ubuf *imu)

@@ -14,6 +14,7 @@
 struct pins_cgroup;
 struct pins_charge;
 struct pins_revocable;
+struct task_struct;
 
 /* On while some cgroup lets its pins be taken back */
 extern struct static_key_false_deferred pins_revoke_key;
@@ -25,8 +26,8 @@ static __always_inline bool pins_may_revoke(void)
 
 /**
  * struct pins_revocable_ops - what the owner of revocable pins can do
- * @trylock: keep them from changing. The caller may hold any lock: do not wait.
- *	Return: whether that was possible
+ * @trylock: keep them from changing, on behalf of a task that waits for the caller. It may
+ *	hold any lock, the right one as well: do not wait. Return: whether that was possible
  * @unlock: the reverse
  * @used: when they were used last, in jiffies; a hint
  * @revoke: drop them, if they lie between two pfns and nobody uses them; for an @end_pfn
@@ -35,8 +36,8 @@ static __always_inline bool pins_may_revoke(void)
  *	Return: 1 if they were, 0 if none lie there, -EBUSY if in use
  */
 struct pins_revocable_ops {
-	bool (*trylock)(struct pins_revocable *rev);
-	void (*unlock)(struct pins_revocable *rev);
+	bool (*trylock)(struct pins_revocable *rev, struct task_struct *task);
+	void (*unlock)(struct pins_revocable *rev, struct task_struct *task);
 	unsigned long (*used)(const struct pins_revocable *rev);
 	int (*revoke)(struct pins_revocable *rev, unsigned long start_pfn,
 		      unsigned long end_pfn, bool yield);
@@ -73,7 +74,7 @@ void pins_revocable_repinned(struct pins_revocable *rev, unsigned long nr_pages,
 bool pins_cgroup_gives_way(struct pins_cgroup *pins);
 unsigned long pins_cgroup_least_max(struct pins_cgroup *pins);
 int pins_revoke_range(struct pins_cgroup *pins, unsigned long start_pfn,
-		      unsigned long end_pfn, bool yield, unsigned long deadline);
+		      unsigned long end_pfn, bool yield, unsigned long patience);
 bool pins_revoke_for(struct pins_charge *charge);
 
 #endif /* _LINUX_PINS_REVOKE_H */

@@ -9,7 +9,7 @@
  * not have to stay pinned; on-demand paging of RDMA is the same idea in hardware.)
  *
  * Each cgroup has a list of what is pinned for it in that way. Whoever wants some of it
- * back takes it himself, in his own context:
+ * back has a worker take it, and waits for that:
  *
  * - memory that has to move, of the cgroups that have pinned what is in the way: what
  *   lies there. Where it is in use, it is not used anew for a moment, and the isolator
@@ -20,11 +20,15 @@
  * What belongs together goes together: a task that moves leaves its registered buffers
  * in the cgroup where they are, and what is pinned again is charged there.
  *
+ * A worker, because the scheduler may throttle a task (cpu.max) that is in the kernel, and
+ * the ring of another must not stand still meanwhile.
+ *
  * Locks: who asks may hold any - uring_lock of his own ring, mmap_lock, the mutex of
  * CMA, mem_hotplug_lock. The owner of pins needs uring_lock of its ring, and adds and
- * removes them with that held. So uring_lock is outside the mutex of the list, and who
- * asks, with that mutex held, only tries it. What cannot be had is left alone. Nothing is
- * allocated or faulted in meanwhile: nobody waits for who waits.
+ * removes them with that held. So uring_lock is outside the mutex of the list, and the
+ * worker, with that mutex held, only tries it. Nor does it wait for a list that is locked:
+ * who has it may be throttled. What cannot be had is left alone. Nothing is allocated or
+ * faulted in meanwhile: nobody waits for who waits.
  *
  * Copyright (C) 2026 the pins authors
  */
@@ -33,10 +37,13 @@
 #include <linux/mutex.h>
 #include <linux/pins_revoke.h>
 #include <linux/sched/signal.h>
+#include <linux/workqueue.h>
 
 #include <trace/events/pins.h>
 
 #include "pins-internal.h"
+
+static struct workqueue_struct *pins_revoke_wq;
 
 /* Each search for what was not used for longest has a number. */
 static atomic_long_t revoke_searches = ATOMIC_LONG_INIT(0);
@@ -49,12 +56,15 @@ static atomic_long_t revoke_searches = ATOMIC_LONG_INIT(0);
 
 /**
  * struct pins_ask - what is to be taken back
+ * @work: the search for it
+ * @pins: of that cgroup; unless it is for a range, and of those below it
+ * @task: who asks, and waits until that is done
  * @start_pfn: what lies behind that,
  * @end_pfn: and before that; or if it is 0,
  * @nr_pages: so much of what was used
  * @until: by then, in jiffies
  * @start: when the search has begun, in jiffies: what is used since then is in use
- * @deadline: when it has to end, in jiffies, if it is for a range
+ * @patience: how long that may take, in jiffies, if it is for a range
  * @search: the number of this search
  * @yield: pins that are in use are not to be used anew
  * @interruptible: a signal ends it, not only one that kills
@@ -65,12 +75,15 @@ static atomic_long_t revoke_searches = ATOMIC_LONG_INIT(0);
  * @oldest: when the first of these were used
  */
 struct pins_ask {
+	struct work_struct work;
+	struct pins_cgroup *pins;
+	struct task_struct *task;
 	unsigned long start_pfn;
 	unsigned long end_pfn;
 	unsigned long nr_pages;
 	unsigned long until;
 	unsigned long start;
-	unsigned long deadline;
+	unsigned long patience;
 	long search;
 	bool yield;
 	bool interruptible;
@@ -166,8 +179,7 @@ void pins_revocable_repinned(struct pins_revocable *rev, unsigned long nr_pages,
 
 /*
  * Ask for one that is locked, and therefore stays in the list. The mutex of the list is
- * dropped meanwhile: who asks may be one whom the scheduler throttles, and others must
- * not wait for him.
+ * dropped meanwhile: that takes long.
  */
 static void ask_revocable(struct pins_ask *ask, struct pins_revocable *rev)
 {
@@ -229,12 +241,12 @@ static bool ask_wants(struct pins_ask *ask, struct pins_revocable *rev)
 
 static bool ask_is_done(const struct pins_ask *ask)
 {
-	if (ask->end_pfn ? time_after(jiffies, ask->deadline) :
+	if (ask->end_pfn ? time_after(jiffies, ask->start + ask->patience) :
 			   ask->got >= ask->nr_pages)
 		return true;
 	/* Not for work of io_uring, whose rings may be its own */
-	return ask->interruptible ? task_sigpending(current) :
-				    fatal_signal_pending(current);
+	return ask->interruptible ? task_sigpending(ask->task) :
+				    fatal_signal_pending(ask->task);
 }
 
 /* Ask for pins of one cgroup. */
@@ -242,13 +254,8 @@ static void ask_cgroup(struct pins_ask *ask, struct pins_cgroup *pins)
 {
 	struct pins_revocable *rev;
 
-	if (ask->end_pfn) {
-		/* Whoever empties memory waits for no tenant. */
-		if (!mutex_trylock(&pins->revocables_lock)) {
-			ask->busy = true;
-			return;
-		}
-	} else if (mutex_lock_killable(&pins->revocables_lock)) {
+	if (!mutex_trylock(&pins->revocables_lock)) {
+		ask->busy = true;
 		return;
 	}
 	list_for_each_entry(rev, &pins->revocables, list) {
@@ -256,9 +263,9 @@ static void ask_cgroup(struct pins_ask *ask, struct pins_cgroup *pins)
 			break;
 		if (!ask_wants(ask, rev))
 			continue;
-		if (rev->ops->trylock(rev)) {
+		if (rev->ops->trylock(rev, ask->task)) {
 			ask_revocable(ask, rev);
-			rev->ops->unlock(rev);
+			rev->ops->unlock(rev, ask->task);
 		} else {
 			ask->busy = true;
 		}
@@ -285,55 +292,82 @@ static struct cgroup_subsys_state *next_giving_way(struct cgroup_subsys_state *p
 	return next;
 }
 
+/*
+ * What was not used for longest is not looked for one by one, which would take a walk
+ * for each. All go together that were used in the first eighth of the time since then.
+ */
+static void ask_work(struct work_struct *work)
+{
+	struct pins_ask *ask = container_of(work, struct pins_ask, work);
+	struct cgroup_subsys_state *css;
+
+	ask->start = jiffies;
+	if (ask->end_pfn) {
+		ask_cgroup(ask, ask->pins);
+		return;
+	}
+	do {
+		ask->left = false;
+		css = NULL;
+		while ((css = next_giving_way(css, &ask->pins->css)))
+			ask_cgroup(ask, css_pins(css));
+		ask->until = ask->oldest + (jiffies - ask->oldest) / 8;
+	} while (ask->left && !ask_is_done(ask));
+}
+
+/* Search, and wait for that. The worker looks for signals of who waits. */
+static void ask_and_wait(struct pins_ask *ask)
+{
+	INIT_WORK_ONSTACK(&ask->work, ask_work);
+	queue_work(pins_revoke_wq, &ask->work);
+	flush_work(&ask->work);
+	destroy_work_on_stack(&ask->work);
+}
+
 /**
  * pins_revoke_range() - take back the pins of a cgroup in a range
  * @pins: the cgroup
  * @start_pfn: its first page
  * @end_pfn: behind its last page
  * @yield: if they are in use, they are not to be used anew
- * @deadline: when to give up, in jiffies
+ * @patience: when to give up, in jiffies from when it begins
  *
  * Context: process context, sleeps; the caller may hold any lock.
  * Return: 1 if some were; 0 if none lie there that can be; -EBUSY if they are in use, or
  * locked, and it makes sense to ask again.
  */
 int pins_revoke_range(struct pins_cgroup *pins, unsigned long start_pfn,
-		      unsigned long end_pfn, bool yield, unsigned long deadline)
+		      unsigned long end_pfn, bool yield, unsigned long patience)
 {
 	struct pins_ask ask = {
+		.pins = pins, .task = current,
 		.start_pfn = start_pfn, .end_pfn = end_pfn, .yield = yield,
-		.deadline = deadline,
+		.patience = patience,
 	};
 
-	ask_cgroup(&ask, pins);
+	/* Isolation asks once in a millisecond: not in vain */
+	if (!atomic_long_read(&pins->revocable))
+		return 0;
+	ask_and_wait(&ask);
 	return ask.some ? 1 : ask.busy ? -EBUSY : 0;
 }
 
 /*
  * Take back so many pages of a cgroup and those below it, or what there is. Return how
  * many.
- *
- * What was not used for longest is not looked for one by one, which would take a walk
- * for each. All go together that were used in the first eighth of the time since then.
  */
 static unsigned long revoke_pages(struct pins_cgroup *root, unsigned long nr_pages,
 				  bool interruptible, bool *busy)
 {
 	struct pins_ask ask = {
+		.pins = root, .task = current,
 		.nr_pages = nr_pages, .interruptible = interruptible,
-		.search = atomic_long_inc_return(&revoke_searches), .start = jiffies,
+		.search = atomic_long_inc_return(&revoke_searches),
 		/* Nothing is that old: the first walk finds out. */
 		.until = jiffies - MAX_JIFFY_OFFSET,
 	};
-	struct cgroup_subsys_state *css;
 
-	do {
-		ask.left = false;
-		css = NULL;
-		while ((css = next_giving_way(css, &root->css)))
-			ask_cgroup(&ask, css_pins(css));
-		ask.until = ask.oldest + (jiffies - ask.oldest) / 8;
-	} while (ask.left && !ask_is_done(&ask));
+	ask_and_wait(&ask);
 	*busy = ask.busy;
 	return ask.got;
 }
@@ -444,3 +478,13 @@ int pins_cgroup_reclaim(struct pins_cgroup *pins, unsigned long nr_pages)
 	}
 	return nr < nr_pages ? -EAGAIN : 0;
 }
+
+static int __init pins_revoke_wq_init(void)
+{
+	/* Who asks may hold what a new worker needs, such as memory. */
+	pins_revoke_wq = alloc_workqueue("pins_revoke", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!pins_revoke_wq)
+		panic("pins: no workqueue\n");
+	return 0;
+}
+core_initcall(pins_revoke_wq_init);

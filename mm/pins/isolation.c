@@ -277,7 +277,7 @@ static int isolation_sleep(struct pins_isolation *isolation, unsigned long pfn)
  */
 static int isolation_ask(struct pins_isolation *isolation, unsigned long pfn, u64 left)
 {
-	unsigned long deadline = jiffies + HZ / 50 + nsecs_to_jiffies(left);
+	unsigned long patience = HZ / 50 + nsecs_to_jiffies(left);
 	struct pins_entry entry;
 	bool busy = false;
 	unsigned int i;
@@ -294,7 +294,7 @@ static int isolation_ask(struct pins_isolation *isolation, unsigned long pfn, u6
 		ret = i == entry.nr;
 		while (ret && i--) {
 			ret = pins_revoke_range(entry.owner[i], isolation->start_pfn,
-						isolation->end_pfn, left, deadline);
+						isolation->end_pfn, left, patience);
 			busy |= ret < 0;
 		}
 	}

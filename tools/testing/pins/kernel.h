@@ -86,6 +86,7 @@ do {									\
 #define WARN_ON_ONCE(c)	WARN_ON(c)
 #define WARN_ONCE(c, ...) WARN_ON(c)
 #define BUG_ON(c)	CHECK(!(c))
+#define panic(...)	fail(__VA_ARGS__)
 #define BUG()		fail("BUG at %s:%d", __FILE__, __LINE__)
 
 /* The scheduler of interleavings.c; without it, threads run as they like. */
@@ -508,6 +509,13 @@ struct irq_work {
 	((void)(delay), WRITE_ONCE((dwork)->work.pending, 1))
 #define mod_delayed_work(wq, dwork, delay) schedule_delayed_work(dwork, delay)
 #define queue_delayed_work(wq, dwork, delay) schedule_delayed_work(dwork, delay)
+
+/* Who queues this kind waits for it: it runs at once. */
+#define alloc_workqueue(name, flags, nr) ((struct workqueue_struct *)(name))
+#define INIT_WORK_ONSTACK(work, f) ((work)->func = (f))
+#define queue_work(wq, work)	(work)->func(work)
+#define flush_work(work)	do { } while (0)
+#define destroy_work_on_stack(work) do { } while (0)
 
 /* Folios. No struct page is larger than a real one. */
 #define FOLIO_FIELDS							\

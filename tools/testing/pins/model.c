@@ -522,7 +522,7 @@ static bool share_folios(const struct held *a, const struct held *b)
  * A request that is refused for lack of room tries again, and may have lowered records of
  * others each time. The model does not know how far it came.
  */
-static bool rev_trylock(struct pins_revocable *rev)
+static bool rev_trylock(struct pins_revocable *rev, struct task_struct *task)
 {
 	struct held *h = container_of(rev, struct revocable, rev)->held;
 	bool locked = revoke_never || (revoke_for && share_folios(h, revoke_for)) || !rnd(8);
@@ -531,7 +531,7 @@ static bool rev_trylock(struct pins_revocable *rev)
 	return !locked;
 }
 
-static void rev_unlock(struct pins_revocable *rev)
+static void rev_unlock(struct pins_revocable *rev, struct task_struct *task)
 {
 }
 
