@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/io_uring.h>
 #include <linux/nvme_ioctl.h>
 #include <pthread.h>
@@ -28,6 +29,8 @@
 #include <unistd.h>
 
 #include "pins_util.h"
+
+#define TRACING	"/sys/kernel/tracing"
 
 #define LEN	(2 * SZ_2M)
 
@@ -226,20 +229,43 @@ static void makes_room(void)
 }
 
 /* Room for a ring of provided buffers, of the same ring: its lock is taken then. */
-static void for_provided_buffers(void)
+static void provide_buffers(const char *cg)
 {
-	char *cg = enter_new("a");
-	struct mem m = buffer(cg, "idle"), provided = memory(SZ_64K);
+	struct mem provided = memory(SZ_64K);
 	struct io_uring_buf_reg reg = {
 		.ring_addr = (uintptr_t)provided.addr,
 		.ring_entries = SZ_64K / sizeof(struct io_uring_buf),
 	};
 
-	set_max(cg, LEN);
+	set_max(cg, pins_current(cg));
 	check_eq(uring_register(ring.fd, IORING_REGISTER_PBUF_RING, &reg, 1), 0);
 	check_eq(pins_current(cg), SZ_64K);
+}
+
+static void for_provided_buffers(void)
+{
+	char *cg = enter_new("a");
+	struct mem m = buffer(cg, "idle");
+
+	provide_buffers(cg);
 	check_eq(read_fixed(&ring, m.addr, PAGE_SIZE, 0, 0), PAGE_SIZE);
 	check_content(m.addr, PAGE_SIZE, 0);
+}
+
+/* Of whom may not lock memory, io_uring counts each huge page once. */
+static void accounted(void)
+{
+	char *cg = enter_new("a");
+	struct mem m = mem_get(mem_huge(), SZ_2M);
+	struct iovec iov[2] = { { m.addr, m.len }, { m.addr, m.len } };
+
+	set_revoke(cg, "idle");
+	drop_capability(CAP_IPC_LOCK);
+	ring = ring_make((struct io_uring_params){});
+	check_eq(uring_register(ring.fd, IORING_REGISTER_BUFFERS, iov, 2), 0);
+	check_eq(pins_current(cg), SZ_2M);
+	provide_buffers(cg);
+	check_eq(uring_register(ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0), 0);
 }
 
 static void limit_is_lowered(void)
@@ -288,6 +314,49 @@ static void check_taken(const char *cg, int err)
 	if (err == EBUSY && !cg_read_key_long(cg, "pins.events", "blocked "))
 		skip("there is unmovable memory in the block");
 	check_eq(err, 0);
+}
+
+/*
+ * Who asks may be throttled (cpu.max) at any time, and the ring of another must not stand
+ * still meanwhile: so he does not take the pins back himself.
+ */
+static void by_another_task(void)
+{
+	char *cg = enter_new("a"), line[512], *p;
+	struct ring other = ring_make((struct io_uring_params){});
+	struct mem more = memory(SZ_64K);
+	struct iovec iov = { more.addr, SZ_64K };
+	int pid, lines = 0;
+	FILE *f;
+
+	buffer(cg, "idle");
+	set_max(cg, LEN);
+	/* Opening it with O_TRUNC clears it. */
+	f = fopen(TRACING "/trace", "w");
+	if (!f || cg_write(TRACING "/events/pins/pins_revoke", "enable", "1"))
+		skip("no tracing");
+	fclose(f);
+	check_eq(uring_register(other.fd, IORING_REGISTER_BUFFERS, &iov, 1), 0);
+	check_eq(take_back(cg, SZ_64K), 0);
+	check_eq(pins_current(cg), 0);
+	check_eq(cg_write(TRACING "/events/pins/pins_revoke", "enable", "0"), 0);
+
+	f = fopen(TRACING "/trace", "r");
+	check(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (!strstr(line, " pins_revoke: "))
+			continue;
+		/* name-pid [cpu] */
+		p = strstr(line, " [");
+		check(p);
+		while (p > line && *p != '-')
+			p--;
+		pid = atoi(p + 1);
+		check(pid > 0 && pid != getpid());
+		lines++;
+	}
+	fclose(f);
+	check_eq(lines, 2);
 }
 
 /* Memory that has to move, under a registered buffer */
@@ -1051,7 +1120,9 @@ static const struct pins_test tests[] = {
 	{ "bad values change nothing", bad_values },
 	{ "a full cgroup gets what was not used for longest", makes_room },
 	{ "and so does a ring of provided buffers of the same ring", for_provided_buffers },
+	{ "the same with huge pages that RLIMIT_MEMLOCK counts", accounted },
 	{ "a limit below current takes back; what does not fit is ENOMEM", limit_is_lowered },
+	{ "who asks leaves it to a task that is not throttled", by_another_task },
 	{ "what is mapped by then is what is used, or EFAULT", other_memory },
 	{ "memory under a registered buffer goes offline", goes_offline },
 	{ "no completion tells of it, and the tag stays", tagged },
