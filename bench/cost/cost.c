@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -137,6 +138,50 @@ static void run_direct(const char *mode, const char *work, size_t bytes)
 	series_record(mode, work, "calls", &sum, nr);
 }
 
+/* A file on a disk of memory */
+#define DISK		"/dev/ram0"
+#define FILE_BYTES	MB
+
+static int file = -1;
+
+static void file_setup(void)
+{
+	if (system("mkfs.ext4 -q -F -b 4096 -O ^has_journal " DISK) || mount(DISK, "/tmp", "ext4", 0, NULL))
+		die("no ext4 on " DISK);
+	file = open("/tmp/cost", O_CREAT | O_RDWR, 0600);
+	if (file < 0 || pwrite(file, memory[DENSE].p, FILE_BYTES, 0) != FILE_BYTES ||
+	    fsync(file))
+		die("no file: %m");
+}
+
+/* The same pages are written, and synced, again and again: by write(), or by a mapping. */
+static void run_sync(const char *mode, const char *work, bool mapped)
+{
+	struct series sum = {};
+	uint64_t start;
+	char *at = NULL;
+	size_t off;
+	int rep;
+
+	if (mapped)
+		at = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (at == MAP_FAILED)
+		die("cannot map it: %m");
+	for (rep = -1; rep < REPEATS; rep++) {
+		start = now();
+		for (off = 0; mapped && off < FILE_BYTES; off += PAGE)
+			at[off] = rep;
+		if ((!mapped && pwrite(file, memory[DENSE].p, FILE_BYTES, 0) != FILE_BYTES) ||
+		    fdatasync(file))
+			die("cannot write it: %m");
+		if (rep >= 0)
+			series_add(&sum, now() - start);
+	}
+	if (mapped)
+		munmap(at, FILE_BYTES);
+	series_record(mode, work, "calls", &sum, FILE_BYTES / PAGE);
+}
+
 static void run_uring(const char *mode, const char *work, int kind)
 {
 	struct series pin = {}, unpin = {}, sum = {};
@@ -203,7 +248,8 @@ static void run_uring_read(const char *mode, const char *work)
 #define LONG_APART	0x8
 #define LONG_FIRST	0x10
 #define READ_FIXED	0x20
-#define ALL		0x3f
+#define FILES		0x40
+#define ALL		0x7f
 
 static void run(const char *mode, unsigned int what)
 {
@@ -214,6 +260,10 @@ static void run(const char *mode, unsigned int what)
 		run_gup(mode, "short one", GUP_SHORT_FAST, DENSE, 1);
 		run_direct(mode, "direct", 4 * KB);
 		run_direct(mode, "direct 64k", 64 * KB);
+	}
+	if (what & FILES) {
+		run_sync(mode, "sync", false);
+		run_sync(mode, "sync mapped", true);
 	}
 	if (what & READ_FIXED)
 		run_uring_read(mode, "read fixed");
@@ -313,6 +363,7 @@ int main(void)
 	memory[ALONE].bytes = PAGE * map_apart(&memory[ALONE].p, DONOR,
 					       memory[ALONE].bytes / PAGE,
 					       256 * KB);
+	file_setup();
 	note("cost: %zu pages apart, %zu alone, a look at the clock is %llu",
 	     memory[APART].bytes / PAGE, memory[ALONE].bytes / PAGE,
 	     (unsigned long long)clock_cost);

@@ -12,6 +12,8 @@ WORKS = {
     "long fast": "pin_user_pages_fast LONGTERM + unpin, 4 kB",
     "uring": "io_uring register + unregister, 1 MB of 4 kB",
     "read fixed": "io_uring READ_FIXED of 4 kB, null_blk",
+    "sync": "write() + fdatasync() of 4 kB of 1 MB, ext4",
+    "sync mapped": "the same, by a shared mapping",
     "long thp": "LONGTERM + unpin, THP",
     "long hugetlb": "LONGTERM + unpin, hugetlb 2 MB",
     # Without a goal
@@ -37,6 +39,7 @@ GOALS = {   # unused, in use, in use: aim
     "long fast": (1.003, 1.40, 1.20),
     "uring": (1.003, 1.40, 1.20),
     "read fixed": (1.002, 1.002, None),
+    "sync": (1.002, 1.002, None),
     "long thp": (1.003, 1.03, None),
     "long hugetlb": (1.003, 1.03, None),
 }
