@@ -28,6 +28,44 @@ static void patience(long us)
 /* Longer than a test may take */
 #define FOR_EVER	3600000000L	/* in us */
 
+/* A file of a cgroup, dirty, into which direct I/O reads: two pages from the second on */
+struct victim {
+	char *cg;
+	struct mem m;
+	__kernel_ulong_t reading;
+};
+
+#define PINNED		PAGES(1)
+#define PINNED_LEN	PAGES(2)
+
+static struct victim read_into_file(int disk)
+{
+	struct victim v = { .cg = file_cgroup("a") };
+
+	v.m = file_cached(v.cg);
+	v.reading = read_begin(disk, v.m.addr + PINNED, PINNED_LEN);
+	check(!read_done(v.reading));
+	return v;
+}
+
+/* It may have ended; and a disk that takes more than 5 s says that it has timed out. */
+static void read_ends(struct victim *v)
+{
+	while (!read_done(v->reading))
+		usleep(10000);
+}
+
+static void check_pinned_is_dirty(const struct victim *v, bool want)
+{
+	check_eq(mem_is_dirty(v->m.addr + PINNED), want);
+	check_eq(mem_is_dirty(v->m.addr + PINNED + PAGE_SIZE), want);
+}
+
+static void check_written_pinned(const struct victim *v, long want)
+{
+	check_eq(pins_stat(v->cg, "writeback_pinned"), want);
+}
+
 static void check_disk(const struct mem *m, size_t off, char want)
 {
 	char page[PAGE_SIZE];
@@ -51,60 +89,46 @@ static int slow_zeroes(void)
 
 static void fsync_waits(void)
 {
-	int disk = slow_zeroes();
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_zeroes());
 
 	patience(FOR_EVER);
-	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
-	check(!read_done(reading));
-	check_eq(fsync(m.fd), 0);
-	check(read_done(reading));
-	check(!mem_is_dirty(m.addr + PAGES(1)));
-	check_eq(pins_stat(cg, "writeback_pinned"), 0);
+	check_eq(fsync(v.m.fd), 0);
+	check(read_done(v.reading));
+	check_pinned_is_dirty(&v, false);
+	check_written_pinned(&v, 0);
 
 	/* That is what has got to the disk. */
-	check_eq(madvise(m.addr, LEN, MADV_DONTNEED), 0);
-	check_eq(posix_fadvise(m.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
-	check_disk(&m, 0, 1);
-	check_disk(&m, PAGES(1), 0);
-	check_disk(&m, PAGES(2), 0);
-	check_disk(&m, PAGES(3), 1);
-	file_forget(&m);
+	check_eq(madvise(v.m.addr, LEN, MADV_DONTNEED), 0);
+	check_eq(posix_fadvise(v.m.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	check_disk(&v.m, 0, 1);
+	check_disk(&v.m, PAGES(1), 0);
+	check_disk(&v.m, PAGES(2), 0);
+	check_disk(&v.m, PAGES(3), 1);
+	file_forget(&v.m);
 }
 
 static void sync_waits(void)
 {
-	int disk = slow_disk(500 * MS);
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_disk(500 * MS));
 
 	patience(FOR_EVER);
-	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
-	check(!read_done(reading));
-	check_eq(syncfs(m.fd), 0);
-	check(read_done(reading));
-	check_eq(pins_stat(cg, "writeback_pinned"), 0);
-	file_forget(&m);
+	check_eq(syncfs(v.m.fd), 0);
+	check(read_done(v.reading));
+	check_written_pinned(&v, 0);
+	file_forget(&v.m);
 }
 
 static void fsync_gives_up(void)
 {
-	int disk = slow_disk(2000 * MS);
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_disk(2000 * MS));
 
 	patience(50000);
-	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
-	check_eq(fsync(m.fd), 0);
-	check(!read_done(reading));
-	check(!mem_is_dirty(m.addr + PAGES(1)));
-	check_eq(pins_stat(cg, "writeback_pinned"), 2);
-	read_end(reading, PAGES(2));
-	file_forget(&m);
+	check_eq(fsync(v.m.fd), 0);
+	check(!read_done(v.reading));
+	check_pinned_is_dirty(&v, false);
+	check_written_pinned(&v, 2);
+	read_ends(&v);
+	file_forget(&v.m);
 }
 
 /* Each would wait for a second, and the read takes four. */
@@ -133,33 +157,22 @@ static void sync_gives_up_once(void)
 
 static void fsync_is_killable(void)
 {
-	int disk = slow_disk(4000 * MS);
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_disk(4000 * MS));
 	pid_t pid;
 
 	patience(FOR_EVER);
-	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
 	pid = fork();
 	if (!pid) {
-		fsync(m.fd);
+		fsync(v.m.fd);
 		_exit(0);
 	}
 	usleep(300000);
 	check_eq(waitpid(pid, NULL, WNOHANG), 0);
 	check_eq(kill(pid, SIGKILL), 0);
 	check_eq(waitpid(pid, NULL, 0), pid);
-	check(!read_done(reading));
-	read_end(reading, PAGES(2));
-	file_forget(&m);
-}
-
-/* A disk that takes more than 5 s says that it has timed out. */
-static void read_end_anyhow(__kernel_ulong_t reading)
-{
-	while (!read_done(reading))
-		usleep(10000);
+	check(!read_done(v.reading));
+	read_ends(&v);
+	file_forget(&v.m);
 }
 
 /*
@@ -181,89 +194,73 @@ static void flush(const struct mem *m)
 /* As a kernel without this does */
 static void not_with_0(void)
 {
-	int disk = slow_disk(2000 * MS);
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_disk(3000 * MS));
 
 	patience(0);
-	reading = read_begin(disk, m.addr, PAGE_SIZE);
-	flush(&m);
-	check(!mem_is_dirty(m.addr));
-	memset(m.addr, 2, LEN);
-	check_eq(fsync(m.fd), 0);
-	check(!read_done(reading));
-	check_eq(pins_stat(cg, "writeback_pinned"), 2);
-	read_end(reading, PAGE_SIZE);
-	file_forget(&m);
+	flush(&v.m);
+	check_pinned_is_dirty(&v, false);
+	memset(v.m.addr, 2, LEN);
+	check_eq(fsync(v.m.fd), 0);
+	check(!read_done(v.reading));
+	check_written_pinned(&v, 4);
+	read_ends(&v);
+	file_forget(&v.m);
 }
 
 /* Others count on it that all is under writeback. */
 static void others_write_all(void)
 {
-	int disk = slow_disk(2000 * MS);
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_disk(2000 * MS));
 
 	patience(FOR_EVER);
-	reading = read_begin(disk, m.addr, PAGE_SIZE);
-	check_eq(sync_file_range(m.fd, 0, LEN, SYNC_FILE_RANGE_WRITE), 0);
-	check(!mem_is_dirty(m.addr));
-	check(!read_done(reading));
-	read_end(reading, PAGE_SIZE);
-	file_forget(&m);
+	check_eq(sync_file_range(v.m.fd, 0, LEN, SYNC_FILE_RANGE_WRITE), 0);
+	check_pinned_is_dirty(&v, false);
+	check(!read_done(v.reading));
+	read_ends(&v);
+	file_forget(&v.m);
 }
 
 static void background_comes_back(void)
 {
-	int disk = slow_disk(10000 * MS), i;
-	char *cg = file_cgroup("a");
-	struct mem m = file_cached(cg);
-	__kernel_ulong_t reading;
+	struct victim v = read_into_file(slow_disk(6000 * MS));
+	int i;
 
 	patience(1);
-	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
 	for (i = 0; i < 3; i++)
-		flush(&m);
-	check(!read_done(reading));
-	for (i = 0; i < LEN / PAGE_SIZE; i++)
-		check_eq(mem_is_dirty(m.addr + PAGES(i)), i == 1 || i == 2);
-	check_eq(pins_stat(cg, "writeback_pinned"), 0);
+		flush(&v.m);
+	check(!read_done(v.reading));
+	check_pinned_is_dirty(&v, true);
+	check(!mem_is_dirty(v.m.addr));
+	check_written_pinned(&v, 0);
 
-	read_end_anyhow(reading);
-	flush(&m);
-	check(!mem_is_dirty(m.addr + PAGES(1)));
-	check(!mem_is_dirty(m.addr + PAGES(2)));
-	check_eq(pins_stat(cg, "writeback_pinned"), 0);
-	file_forget(&m);
+	read_ends(&v);
+	flush(&v.m);
+	check_pinned_is_dirty(&v, false);
+	check_written_pinned(&v, 0);
+	file_forget(&v.m);
 }
 
 /* By itself, after a second; and after one or two more that, too */
 static void not_for_ever(void)
 {
-	int disk = slow_disk(30000 * MS);
-	char *cg = file_cgroup("a");
-	__kernel_ulong_t reading;
-	struct mem m;
+	struct victim v;
 
 	patience(1);
 	check_eq(cg_write(VM, "dirty_expire_centisecs", "100"), 0);
 	check_eq(cg_write(VM, "dirty_writeback_centisecs", "100"), 0);
-	m = file_cached(cg);
-	reading = read_begin(disk, m.addr, PAGE_SIZE);
-	memset(m.addr, 2, LEN);
-	while (mem_is_dirty(m.addr + PAGES(1)))
+	v = read_into_file(slow_disk(20000 * MS));
+	memset(v.m.addr, 2, LEN);
+	while (mem_is_dirty(v.m.addr))
 		usleep(10000);
-	check(mem_is_dirty(m.addr));
-	while (mem_is_dirty(m.addr))
+	check_pinned_is_dirty(&v, true);
+	while (mem_is_dirty(v.m.addr + PINNED))
 		usleep(10000);
-	check(!read_done(reading));
-	check_eq(pins_stat(cg, "writeback_pinned"), 1);
+	check(!read_done(v.reading));
+	check_written_pinned(&v, 2);
 	check_eq(cg_write(VM, "dirty_expire_centisecs", "3000"), 0);
 	check_eq(cg_write(VM, "dirty_writeback_centisecs", "500"), 0);
-	read_end_anyhow(reading);
-	file_forget(&m);
+	read_ends(&v);
+	file_forget(&v.m);
 }
 
 /* Who has opened a file to be read writes to a disk from a mapping of it. */
