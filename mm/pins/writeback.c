@@ -135,8 +135,10 @@ static bool backs_off(void *place)
 static void set_backoff(void *place, u64 waited, u64 without)
 {
 	unsigned int i = hash_ptr(place, ilog2(ARRAY_SIZE(backoffs)));
-	u64 until = ktime_get_ns() - PINS_LEAVE_BACKOFF * without;
+	u64 until = ktime_get_ns();
 
+	/* It may be that long since the machine was started. */
+	until -= min(until, PINS_LEAVE_BACKOFF * without);
 	spin_lock(&backoffs_lock);
 	if (backoffs[i].place == place)
 		until = max(until, backoffs[i].until);
