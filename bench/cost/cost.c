@@ -146,7 +146,8 @@ static int file = -1;
 
 static void file_setup(void)
 {
-	if (system("mkfs.ext4 -q -F -b 4096 -O ^has_journal " DISK) || mount(DISK, "/tmp", "ext4", 0, NULL))
+	if (system("mkfs.ext4 -q -F -b 4096 -O ^has_journal " DISK) ||
+	    mount(DISK, "/tmp", "ext4", 0, NULL))
 		die("no ext4 on " DISK);
 	file = open("/tmp/cost", O_CREAT | O_RDWR, 0600);
 	if (file < 0 || pwrite(file, memory[DENSE].p, FILE_BYTES, 0) != FILE_BYTES ||
@@ -171,9 +172,10 @@ static void run_sync(const char *mode, const char *work, bool mapped)
 		start = now();
 		for (off = 0; mapped && off < FILE_BYTES; off += PAGE)
 			at[off] = rep;
-		if ((!mapped && pwrite(file, memory[DENSE].p, FILE_BYTES, 0) != FILE_BYTES) ||
-		    fdatasync(file))
+		if (!mapped && pwrite(file, memory[DENSE].p, FILE_BYTES, 0) != FILE_BYTES)
 			die("cannot write it: %m");
+		if (fdatasync(file))
+			die("cannot sync it: %m");
 		if (rep >= 0)
 			series_add(&sum, now() - start);
 	}
