@@ -460,6 +460,36 @@ static void __noreturn run_child(void (*fn)(void))
 	test_exit(KSFT_PASS);
 }
 
+#define TRACING	"/sys/kernel/tracing"
+
+static int trace_enable(const char *event, bool on)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "events/%s/enable", event);
+	return cg_write_numeric(TRACING, file, on);
+}
+
+void trace_begin(const char *event)
+{
+	/* Opening it with O_TRUNC clears it. */
+	FILE *f = fopen(TRACING "/trace", "w");
+
+	if (!f || trace_enable(event, true))
+		skip("no tracing");
+	fclose(f);
+}
+
+FILE *trace_end(const char *event)
+{
+	FILE *f;
+
+	check_eq(trace_enable(event, false), 0);
+	f = fopen(TRACING "/trace", "r");
+	check(f);
+	return f;
+}
+
 static void settings_write(void)
 {
 	struct setting *s;

@@ -17,6 +17,7 @@
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -102,6 +103,11 @@ void *mem_reserve(size_t len, size_t align);
 size_t mem_folio(const void *addr);
 bool mem_is_dirty(const void *addr);
 size_t mem_folios(const struct mem *m, size_t off, size_t len);
+
+/* What a tracepoint says in between: names are as "pins/pins_blocked". */
+
+void trace_begin(const char *event);
+FILE *trace_end(const char *event);
 
 /* Files of a file system that writes back */
 

@@ -26,7 +26,6 @@
 
 #include "pins_util.h"
 
-#define TRACING		"/sys/kernel/tracing"
 #define GIGANTIC	"/sys/kernel/mm/hugepages/hugepages-1048576kB"
 #define NODES		"/sys/devices/system/node"
 
@@ -122,16 +121,10 @@ static int trace_pages(bool begin)
 	FILE *f;
 
 	if (begin) {
-		/* Opening it with O_TRUNC clears it. */
-		f = fopen(TRACING "/trace", "w");
-		if (!f || cg_write(TRACING "/events/pins/pins_blocked", "enable", "1"))
-			skip("no tracing");
-		fclose(f);
+		trace_begin("pins/pins_blocked");
 		return 0;
 	}
-	check_eq(cg_write(TRACING "/events/pins/pins_blocked", "enable", "0"), 0);
-	f = fopen(TRACING "/trace", "r");
-	check(f);
+	f = trace_end("pins/pins_blocked");
 	while (fgets(line, sizeof(line), f)) {
 		p = strstr(line, " pages=");
 		if (p && strstr(line, "pins_blocked:") &&
@@ -267,11 +260,12 @@ static char *trace_range(bool begin)
 	char *p = NULL;
 	FILE *f;
 
-	f = fopen(TRACING "/trace", begin ? "w" : "r");
-	if (!f || cg_write(TRACING "/events/pins/pins_blocked_range", "enable",
-			   begin ? "1" : "0"))
-		skip("no tracing");
-	while (!begin && !p && fgets(line, sizeof(line), f))
+	if (begin) {
+		trace_begin("pins/pins_blocked_range");
+		return NULL;
+	}
+	f = trace_end("pins/pins_blocked_range");
+	while (!p && fgets(line, sizeof(line), f))
 		p = strstr(line, "pins_blocked_range: ");
 	fclose(f);
 	return p;

@@ -21,7 +21,6 @@
 
 #include "pins_util.h"
 
-#define TRACING		"/sys/kernel/tracing"
 #define LEN		FILE_LEN
 
 static const int sources[] = {
@@ -160,37 +159,20 @@ static void with_descendants(void)
 	check_eq(pins_stat(parent, "file_refused"), 1);
 }
 
-/* What a tracepoint says while something happens */
-
-static void trace_begin(const char *event)
-{
-	char file[64];
-	FILE *f;
-
-	/* Opening it with O_TRUNC clears it. */
-	f = fopen(TRACING "/trace", "w");
-	snprintf(file, sizeof(file), "events/pins/%s/enable", event);
-	if (!f || cg_write(TRACING, file, "1"))
-		skip("no tracing");
-	fclose(f);
-}
-
-/* The first of it */
-static const char *trace_end(const char *event)
+/* What a tracepoint has said first since trace_begin(), without its name */
+static const char *traced(const char *name)
 {
 	static char line[512];
-	char file[64], *found = NULL;
+	char event[64], *found = NULL;
 	FILE *f;
 
-	snprintf(file, sizeof(file), "events/pins/%s/enable", event);
-	check_eq(cg_write(TRACING, file, "0"), 0);
-	f = fopen(TRACING "/trace", "r");
-	check(f);
-	snprintf(file, sizeof(file), "%s: ", event);
+	snprintf(event, sizeof(event), "pins/%s", name);
+	f = trace_end(event);
+	snprintf(event, sizeof(event), "%s: ", name);
 	while (!found && fgets(line, sizeof(line), f))
-		found = strstr(line, file);
+		found = strstr(line, event);
 	fclose(f);
-	return found ? found + strlen(file) : "";
+	return found ? found + strlen(event) : "";
 }
 
 static unsigned long long cgroup_ino(const char *cg)
@@ -216,12 +198,12 @@ static void refusal_names_the_file(void)
 	struct pin p;
 
 	check_eq(fstat(m.fd, &st), 0);
-	trace_begin("pins_file_refused");
+	trace_begin("pins/pins_file_refused");
 	check_eq(pin_part(&p, SOURCE_URING, &m, PAGES(3), PAGE_SIZE), -EFAULT);
 	snprintf(want, sizeof(want), "cgroup=%llu dev=%u:%u ino=%llu offset=%lu\n",
 		 cgroup_ino(cg), major(st.st_dev), minor(st.st_dev),
 		 (unsigned long long)st.st_ino, PAGES(3));
-	check_line(trace_end("pins_file_refused"), want);
+	check_line(traced("pins_file_refused"), want);
 }
 
 /* Writeback */
@@ -247,7 +229,7 @@ static void direct_io_into_a_file(void)
 	enter(other);
 	reading = read_begin(disk, m.addr + PAGES(1), PAGES(2));
 	enter_root();
-	trace_begin("pins_file_writeback");
+	trace_begin("pins/pins_file_writeback");
 	write_out(&m, 3);
 	check(!read_done(reading));
 	check_eq(fstat(m.fd, &st), 0);
@@ -255,7 +237,7 @@ static void direct_io_into_a_file(void)
 		 "cgroup=%llu pinner=0 dev=%u:%u ino=%llu offset=%lu pages=1 pins=1\n",
 		 cgroup_ino(cg), major(st.st_dev), minor(st.st_dev),
 		 (unsigned long long)st.st_ino, PAGES(1));
-	check_line(trace_end("pins_file_writeback"), want);
+	check_line(traced("pins_file_writeback"), want);
 	check_eq(pins_stat(cg, "writeback_pinned"), 2);
 	check_eq(pins_stat(other, "writeback_pinned"), 0);
 
@@ -277,11 +259,11 @@ static void pinned_for_long(void)
 	enter(other);
 	check_eq(pin_part(&p, SOURCE_GUP, &m, PAGES(4), PAGE_SIZE), 0);
 	enter_root();
-	trace_begin("pins_file_writeback");
+	trace_begin("pins/pins_file_writeback");
 	write_out(&m, 2);
 	snprintf(want, sizeof(want), "cgroup=%llu pinner=%llu ", cgroup_ino(cg),
 		 cgroup_ino(other));
-	check_line(trace_end("pins_file_writeback"), want);
+	check_line(traced("pins_file_writeback"), want);
 	check_eq(pins_stat(cg, "writeback_pinned"), 1);
 	check_eq(pins_stat(other, "file"), PAGE_SIZE);
 	check_eq(pins_stat(other, "file_write"), 0);

@@ -30,8 +30,6 @@
 
 #include "pins_util.h"
 
-#define TRACING	"/sys/kernel/tracing"
-
 #define LEN	(2 * SZ_2M)
 
 static struct ring ring;
@@ -331,18 +329,12 @@ static void by_another_task(void)
 
 	buffer(cg, "idle");
 	set_max(cg, LEN);
-	/* Opening it with O_TRUNC clears it. */
-	f = fopen(TRACING "/trace", "w");
-	if (!f || cg_write(TRACING "/events/pins/pins_revoke", "enable", "1"))
-		skip("no tracing");
-	fclose(f);
+	trace_begin("pins/pins_revoke");
 	check_eq(uring_register(other.fd, IORING_REGISTER_BUFFERS, &iov, 1), 0);
 	check_eq(take_back(cg, SZ_64K), 0);
 	check_eq(pins_current(cg), 0);
-	check_eq(cg_write(TRACING "/events/pins/pins_revoke", "enable", "0"), 0);
 
-	f = fopen(TRACING "/trace", "r");
-	check(f);
+	f = trace_end("pins/pins_revoke");
 	while (fgets(line, sizeof(line), f)) {
 		if (!strstr(line, " pins_revoke: "))
 			continue;

@@ -28,7 +28,6 @@
 
 #include "pins_util.h"
 
-#define TRACING		"/sys/kernel/tracing"
 #define NODES		"/sys/devices/system/node"
 
 #define SCATTERED	16		/* pins, each in a block of its own */
@@ -464,23 +463,17 @@ static void on_cpu(int cpu)
 /* How often this process has queued a drain of the LRU batches on other CPUs */
 static int drains(bool begin)
 {
-	static const char event[] = TRACING "/events/workqueue/workqueue_queue_work";
+	static const char event[] = "workqueue/workqueue_queue_work";
 	char line[512], self[32];
 	FILE *f;
 	int nr = 0;
 
 	if (begin) {
-		/* Opening it with O_TRUNC clears it. */
-		f = fopen(TRACING "/trace", "w");
-		if (!f || cg_write(event, "enable", "1"))
-			skip("no tracing");
-		fclose(f);
+		trace_begin(event);
 		return 0;
 	}
-	check_eq(cg_write(event, "enable", "0"), 0);
+	f = trace_end(event);
 	snprintf(self, sizeof(self), "-%d ", getpid());
-	f = fopen(TRACING "/trace", "r");
-	check(f);
 	while (fgets(line, sizeof(line), f))
 		nr += strstr(line, self) && strstr(line, "lru_add_drain_per_cpu");
 	fclose(f);
