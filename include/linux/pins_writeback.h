@@ -22,7 +22,7 @@ int __pins_sync_range(struct address_space *mapping, loff_t start, loff_t end);
  * @wbc: how the file system is to write
  *
  * To be asked by ->writepages() where it may still go on to the next folio, as it does for
- * one that is clean. Nobody has write access by a page table afterwards.
+ * one that is clean. If it is not, nobody has write access by a page table afterwards.
  *
  * Context: process context, as folio_mkclean().
  */

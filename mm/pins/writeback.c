@@ -157,11 +157,12 @@ struct pins_leave {
 	unsigned long pfn;
 };
 
-/* Write and wait, until nothing was left or the time is over. */
+/* Write and wait, until nothing was left or the time is over. @wb: by a flusher thread */
 static int write_and_wait(struct address_space *mapping, struct writeback_control *wbc,
-			  struct bdi_writeback *wb, void *place)
+			  struct bdi_writeback *wb)
 {
 	u64 max = (u64)READ_ONCE(pins_drain_max_us) * NSEC_PER_USEC, begin, waited = 0;
+	void *place = wb ? (void *)wb : mapping;
 	int ret, err = 0;
 
 	if (wb)
@@ -207,7 +208,7 @@ int __pins_do_writepages(struct address_space *mapping, struct writeback_control
 	    !writers_wait(wb))
 		wbc->leave = &leave;
 	if (wait && wbc->leave)
-		ret = write_and_wait(mapping, wbc, wb, wb);
+		ret = write_and_wait(mapping, wbc, wb);
 	else
 		ret = do_writepages(mapping, wbc);
 	wbc->leave = NULL;
@@ -250,7 +251,7 @@ int __pins_sync_range(struct address_space *mapping, loff_t start, loff_t end)
 	    !any_pinned(mapping, start >> PAGE_SHIFT, end >> PAGE_SHIFT))
 		return 0;
 	wbc_attach_fdatawrite_inode(&wbc, mapping->host);
-	ret = write_and_wait(mapping, &wbc, NULL, mapping);
+	ret = write_and_wait(mapping, &wbc, NULL);
 	wbc_detach_inode(&wbc);
 	left_note(mapping, false);
 	return ret;
@@ -259,16 +260,20 @@ int __pins_sync_range(struct address_space *mapping, loff_t start, loff_t end)
 /* The part of pins_leave_folio() that needs no inlining */
 bool __pins_leave_folio(struct folio *folio, struct writeback_control *wbc)
 {
-	if (folio_mkclean(folio))
-		folio_mark_dirty(folio);
-	/*
-	 * From here on who pins it to write has to fault, and waits for the folio's lock. The
-	 * fast path of GUP pins first, and then looks whether the entry has changed: one of
-	 * us sees the other. Pairs with the barrier in try_grab_folio_fast().
-	 */
-	smp_mb();
-	if (!is_left(folio))
-		return false;
+	/* What is left anyway may stay mapped to be written: its I/O need not fault again. */
+	if (!is_left(folio)) {
+		if (folio_mkclean(folio))
+			folio_mark_dirty(folio);
+		/*
+		 * From here on who pins it to write has to fault, and waits for the folio's
+		 * lock. The fast path of GUP pins first, and then looks whether the entry has
+		 * changed: one of us sees the other. Pairs with the barrier in
+		 * try_grab_folio_fast().
+		 */
+		smp_mb();
+		if (!is_left(folio))
+			return false;
+	}
 	wbc->leave->any = true;
 	wbc->leave->pfn = folio_pfn(folio);
 	return true;
