@@ -217,36 +217,29 @@ FIXTURE_TEARDOWN_PARENT(pins_wait)
 	put_back();
 }
 
-/* Allocate the area, and give it back. Returns 0 or an error. */
-static long cma_alloc(void)
+/* Allocate the area, and give it back. Returns NULL or what has failed. */
+static void *cma_alloc(void *unused)
 {
-	long ret = write_long(area.dir, "alloc", area.count - area.used);
-
-	if (!ret)
-		write_long(area.dir, "free", area.count - area.used);
-	return ret;
-}
-
-static void *taker(void *unused)
-{
-	return (void *)cma_alloc();
+	if (write_long(area.dir, "alloc", area.count - area.used))
+		return "alloc";
+	return write_long(area.dir, "free", area.count - area.used) ? "free" : NULL;
 }
 
 /* Start to allocate the area in a thread. Returns 0 or an error. */
 static int cma_alloc_begin(pthread_t *thread)
 {
-	int ret = pthread_create(thread, NULL, taker, NULL);
+	int ret = pthread_create(thread, NULL, cma_alloc, NULL);
 
 	usleep(300000);
 	return ret;
 }
 
-static long cma_alloc_end(pthread_t thread)
+static void *end_of(pthread_t thread)
 {
 	void *ret;
 
 	pthread_join(thread, &ret);
-	return (long)ret;
+	return ret;
 }
 
 /* Start to read. Returns 0 if that fails. */
@@ -278,7 +271,7 @@ TEST_F_TIMEOUT(pins_wait, allocation_waits_for_direct_io, TIMEOUT)
 	aio_context_t ctx = read_begin(self->disk, self->buf);
 
 	ASSERT_NE(ctx, 0);
-	EXPECT_EQ(cma_alloc(), 0);
+	EXPECT_EQ(cma_alloc(NULL), NULL);
 	EXPECT_TRUE(read_done(ctx));
 	EXPECT_FALSE(in_cma(self->pagemap, self->buf));
 }
@@ -290,7 +283,7 @@ TEST_F_TIMEOUT(pins_wait, allocation_need_not_wait, TIMEOUT)
 	ASSERT_EQ(write_long(VM, "pins_drain_max_us", 0), 0);
 	ctx = read_begin(self->disk, self->buf);
 	ASSERT_NE(ctx, 0);
-	EXPECT_NE(cma_alloc(), 0);
+	EXPECT_NE(cma_alloc(NULL), NULL);
 	EXPECT_FALSE(read_done(ctx));
 }
 
@@ -304,7 +297,7 @@ TEST_F_TIMEOUT(pins_wait, direct_io_waits_for_allocation, TIMEOUT)
 	EXPECT_NE(read_begin(self->disk, self->buf), 0);
 	EXPECT_TRUE(read_done(first));
 	EXPECT_FALSE(in_cma(self->pagemap, self->buf));
-	EXPECT_EQ(cma_alloc_end(thread), 0);
+	EXPECT_EQ(end_of(thread), NULL);
 }
 
 TEST_F_TIMEOUT(pins_wait, direct_io_need_not_wait, TIMEOUT)
@@ -319,7 +312,7 @@ TEST_F_TIMEOUT(pins_wait, direct_io_need_not_wait, TIMEOUT)
 	EXPECT_NE(read_begin(self->disk, self->buf), 0);
 	EXPECT_FALSE(read_done(first));
 	EXPECT_TRUE(in_cma(self->pagemap, self->buf));
-	EXPECT_EQ(cma_alloc_end(thread), 0);
+	EXPECT_EQ(end_of(thread), NULL);
 }
 
 /* Each thread reads into its page again and again. */
@@ -337,7 +330,6 @@ static void *reader(void *page)
 TEST_F_TIMEOUT(pins_wait, allocation_succeeds_by_default, TIMEOUT)
 {
 	pthread_t readers[READERS];
-	void *error;
 	int i;
 
 	close(self->disk);
@@ -350,13 +342,11 @@ TEST_F_TIMEOUT(pins_wait, allocation_succeeds_by_default, TIMEOUT)
 					 self->buf + i * getpagesize()), 0);
 		usleep(READ_NS / 1000 / READERS);
 	}
-	EXPECT_EQ(cma_alloc(), 0);
+	EXPECT_EQ(cma_alloc(NULL), NULL);
 	EXPECT_EQ(pages_in_cma(self->pagemap, self->buf), 0);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-	for (i = 0; i < READERS; i++) {
-		pthread_join(readers[i], &error);
-		EXPECT_EQ(error, NULL);
-	}
+	for (i = 0; i < READERS; i++)
+		EXPECT_EQ(end_of(readers[i]), NULL);
 }
 
 int main(int argc, char **argv)
