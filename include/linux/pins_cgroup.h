@@ -156,6 +156,33 @@ bool pins_cgroup_steers_blocks(struct pins_cgroup *pins);
 extern struct static_key_false_deferred pins_migrate_key;
 
 bool pins_cgroup_stays(struct pins_cgroup *own, long nr_pages);
+bool __pins_current_stays(void);
+
+/**
+ * pins_any_stays() - may pins_cgroup_stays() be true for any memory?
+ *
+ * Context: any.
+ */
+static inline bool pins_any_stays(void)
+{
+	return IS_ENABLED(CONFIG_PINS_MIGRATE) &&
+	       static_branch_unlikely(&pins_migrate_key.key);
+}
+
+/**
+ * pins_current_stays() - does memory of the current task stay, wherever it is used from?
+ *
+ * NUMA balancing asks before it takes access away to find that out. That takes the memory
+ * from devices that mirror page tables, too, whatever is then said of a folio. Some of what
+ * the task has mapped may belong to other cgroups.
+ *
+ * Context: process context.
+ * Return: whether the task's cgroup says so, or an ancestor.
+ */
+static inline bool pins_current_stays(void)
+{
+	return pins_any_stays() && __pins_current_stays();
+}
 
 #ifdef CONFIG_CGROUP_PINS_WAIT
 

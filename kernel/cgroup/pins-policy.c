@@ -168,7 +168,7 @@ static const struct pins_knob migrate_knob = {
 /**
  * pins_cgroup_stays() - is memory left alone by who merely finds it convenient to move it?
  * @own: the cgroup that it belongs to, see pins_cgroup_from_memcg(), or NULL
- * @nr_pages: how many pages are left alone then
+ * @nr_pages: how many pages are left alone then; 0 if it is not about any
  *
  * Context: any but NMI, RCU read side.
  * Return: whether its cgroup says so, or an ancestor.
@@ -179,11 +179,22 @@ bool pins_cgroup_stays(struct pins_cgroup *own, long nr_pages)
 
 	for (pins = own; pins; pins = limited_parent(pins)) {
 		if (READ_ONCE(pins->migrates_needed)) {
-			pins_cgroup_count(own, PINS_HELD_OFF, nr_pages);
+			if (nr_pages)
+				pins_cgroup_count(own, PINS_HELD_OFF, nr_pages);
 			return true;
 		}
 	}
 	return false;
+}
+
+bool __pins_current_stays(void)
+{
+	bool ret;
+
+	rcu_read_lock();
+	ret = pins_cgroup_stays(css_pins(task_css(current, pins_cgrp_id)), 0);
+	rcu_read_unlock();
+	return ret;
 }
 
 int pins_migrate_show(struct seq_file *sf, void *v)

@@ -64,17 +64,6 @@ static inline void pins_folio_migrated(struct folio *folio, int reason, u64 star
 }
 
 /**
- * pins_any_stays() - may pins_folio_stays() be true for any memory?
- *
- * Context: any.
- */
-static inline bool pins_any_stays(void)
-{
-	return IS_ENABLED(CONFIG_PINS_MIGRATE) &&
-	       static_branch_unlikely(&pins_migrate_key.key);
-}
-
-/**
  * pins_folio_stays() - is memory to be left where it is, if it need not move?
  * @folio: the memory, which may change under the caller's hands
  * @nr_pages: how many pages of it are left alone then

@@ -12,16 +12,20 @@
 #include <linux/capability.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../../../../../lib/test_hmm_uapi.h"
 #include "pins_util.h"
 
+#define MIRROR		"/dev/hmm_dmirror0"
 #define THP		"/sys/kernel/mm/transparent_hugepage"
 #define KHUGEPAGED	THP "/khugepaged"
 #define KSM		"/sys/kernel/mm/ksm"
@@ -257,25 +261,37 @@ static void use(char *p, size_t len, int ms)
 			__atomic_fetch_add(p + off, 1, __ATOMIC_RELAXED);
 }
 
+/* Memory on a node where this task is not, and stays away from */
+static char *map_elsewhere(void)
+{
+	unsigned int cpu, node;
+	char *p = map(SZ_2M);
+	cpu_set_t cpus;
+
+	check_eq(syscall(SYS_getcpu, &cpu, &node, NULL), 0);
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	check_eq(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+	check_eq(syscall(SYS_getcpu, NULL, &node, NULL), 0);
+	allocate_on(!node);
+	fill(p, SZ_2M);
+	allocate_on(-1);
+	return p;
+}
+
+/* The task uses memory of its own cgroup, and of one that has it stay. */
 static void numa_balancing(void)
 {
 	char *a = enter_owner("a"), *b, *p, *q;
-	unsigned int node;
 	long was[4];
 
 	if (access(NODE1, F_OK))
 		skip("only one NUMA node");
-	check_eq(syscall(SYS_getcpu, NULL, &node, NULL), 0);
-	/* Where this task is not */
-	allocate_on(!node);
 	check_eq(set_migrate(a, "needed"), 0);
-	p = map(SZ_2M);
-	fill(p, SZ_2M);
+	p = map_elsewhere();
 	b = cg_make("b");
 	enter(b);
-	q = map(SZ_2M);
-	fill(q, SZ_2M);
-	allocate_on(-1);
+	q = map_elsewhere();
 
 	balance(true, was);
 	use(q, SZ_2M, 2000);
@@ -288,6 +304,53 @@ static void numa_balancing(void)
 		skip("NUMA balancing did not move it either");
 	check_eq(convenient(a), 0);
 	check(pins_stat(a, "held_off") > 0);
+}
+
+/*
+ * A device that mirrors page tables reads memory. Returns whether it had to ask for a page,
+ * which it has lost then since it last did.
+ */
+static bool has_lost(int mirror, char *p, size_t len)
+{
+	static char buffer[SZ_2M];
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)p, .ptr = (uintptr_t)buffer, .npages = len / PAGE_SIZE,
+	};
+
+	check(len <= sizeof(buffer));
+	check_eq(ioctl(mirror, HMM_DMIRROR_READ, &cmd), 0);
+	check_eq(cmd.cpages, cmd.npages);
+	return cmd.faults;
+}
+
+/* To find out where memory is used from takes it from devices, too. */
+static void numa_device(void)
+{
+	int mirror = open(MIRROR, O_RDWR), tries = 20;
+	char *a = enter_owner("a"), *p;
+	bool lost;
+	long was[4];
+
+	if (access(NODE1, F_OK))
+		skip("only one NUMA node");
+	if (mirror < 0)
+		skip("no " MIRROR);
+	check_eq(set_migrate(a, "needed"), 0);
+	p = map_elsewhere();
+	check(has_lost(mirror, p, SZ_2M));
+	check(!has_lost(mirror, p, SZ_2M));
+
+	balance(true, was);
+	use(p, SZ_2M, 2000);
+	check(!has_lost(mirror, p, SZ_2M));
+	check_eq(set_migrate(a, "any"), 0);
+	do
+		use(p, SZ_2M, 1000);
+	while (!(lost = has_lost(mirror, p, SZ_2M)) && --tries);
+	balance(false, was);
+	if (!lost)
+		skip("NUMA balancing did not look at other memory either");
+	close(mirror);
 }
 
 /* To the other node */
@@ -411,6 +474,62 @@ static char *map_shmem(size_t len)
 	check(p != MAP_FAILED);
 	fill(p, len);
 	return p;
+}
+
+/* A huge page, mapped by page table entries; khugepaged would like to map it as a whole. */
+static char *map_by_entries(void)
+{
+	char *p = map_shmem(SZ_2M);
+
+	if (madvise(p, SZ_2M, MADV_COLLAPSE))
+		skip("no huge page: %s", strerror(errno));
+	check(!madvise(p, SZ_2M, MADV_DONTNEED));
+	check(!madvise(p, SZ_2M, MADV_NOHUGEPAGE));
+	fill(p, SZ_2M);
+	check(!madvise(p, SZ_2M, MADV_HUGEPAGE));
+	return p;
+}
+
+/* Is what begins at @p mapped as a whole? khugepaged only unmaps it. */
+static bool mapped_whole(char *p)
+{
+	unsigned long at = 0, kb = 0, start, end;
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	char line[PATH_MAX];
+
+	check(smaps);
+	__atomic_load_n(p, __ATOMIC_RELAXED);
+	while (!(at == (uintptr_t)p && kb) && fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			at = start;
+		else if (at == (uintptr_t)p)
+			sscanf(line, "ShmemPmdMapped: %lu kB", &kb);
+	}
+	fclose(smaps);
+	return kb;
+}
+
+static void map_whole(void)
+{
+	char *a = enter_owner("a"), *b, *p, *q;
+	long sleeping, pages;
+	int i;
+
+	need_thp();
+	b = cg_make("b");
+	check_eq(set_migrate(a, "needed"), 0);
+	p = map_by_entries();
+	enter(b);
+	q = map_by_entries();
+	sleeping = replace(KHUGEPAGED, "scan_sleep_millisecs", 10);
+	pages = replace(KHUGEPAGED, "pages_to_scan", 4096);
+	for (i = 0; i < 1200 && (!mapped_whole(q) || !pins_stat(a, "held_off")); i++)
+		usleep(50000);
+	check(mapped_whole(q));
+	check(!mapped_whole(p));
+	check(pins_stat(a, "held_off") > 0);
+	cg_write_numeric(KHUGEPAGED, "scan_sleep_millisecs", sleeping);
+	cg_write_numeric(KHUGEPAGED, "pages_to_scan", pages);
 }
 
 static void collapse_anon(void)
@@ -565,9 +684,11 @@ static const struct pins_test tests[] = {
 	{ "pins.migrate: its values, and who may write \"needed\"", knob },
 	{ "pins.migrate: compaction leaves memory alone, that of others not", compaction },
 	{ "pins.migrate: NUMA balancing", numa_balancing },
+	{ "pins.migrate: NUMA balancing takes nothing from devices", numa_device },
 	{ "pins.migrate: KSM", ksm },
 	{ "pins.migrate: khugepaged, anonymous memory", collapse_anon },
 	{ "pins.migrate: khugepaged, shared memory", collapse_shmem },
+	{ "pins.migrate: khugepaged does not unmap a huge page either", map_whole },
 	{ "pins.migrate: CMA gets its memory all the same, 10 of 10", cma },
 	{ "pins.migrate: memory goes offline all the same, 10 of 10", offline },
 	{ "pins.migrate: small allocations do not call the OOM killer", last_resort },
