@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A task has memory that a device uses as well, by page faults: whenever a page has been
- * moved, the device has to ask for it again. Compaction, khugepaged and NUMA balancing are
- * at work meanwhile. How often is that, as it is, with mlock(), pinned, and with
+ * A task has memory that a device uses as well, by page faults: whenever a page is moved or
+ * unmapped, the device has to ask for it again. Compaction, khugepaged and NUMA balancing
+ * are at work meanwhile. How often is that, as it is, with mlock(), pinned, and with
  * pins.migrate set to "needed"? And what does it cost those who want huge pages?
  *
- * The device is played by a table of where each page was when it was last looked up.
+ * The device is that of lib/test_hmm.c: it mirrors page tables (mmu notifiers) and counts
+ * its faults.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/ioctl.h>
 #include <linux/mempolicy.h>
+#include <linux/types.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -33,6 +38,13 @@
 /* What is kept of a node for the costs to others: a percentage of 1 GB */
 #define USED		(800 * MB)
 #define WANTED		480		/* huge pages */
+
+/* lib/test_hmm_uapi.h, which is not installed */
+struct hmm_dmirror_cmd {
+	__u64 addr, ptr, npages, cpages, faults;
+};
+
+#define HMM_DMIRROR_READ	_IOWR('H', 0x00, struct hmm_dmirror_cmd)
 
 enum { AS_IT_IS, LOCKED, PINNED, NEEDED, NR_HOWS };
 
@@ -96,15 +108,38 @@ static uint64_t use(char *p)
 	return longest;
 }
 
-static void device(int how)
+/* The device reads each of the pages; how often it had to ask for one */
+static uint64_t device_reads(int device, const struct iovec *iov)
+{
+	static char buffer[PAGE] __attribute__((aligned(PAGE)));
+	struct hmm_dmirror_cmd cmd;
+	uint64_t faults = 0;
+	size_t i;
+
+	for (i = 0; i < PAGES; i++) {
+		cmd = (struct hmm_dmirror_cmd){
+			.addr = (uintptr_t)iov[i].iov_base,
+			.ptr = (uintptr_t)buffer,
+			.npages = 1,
+		};
+		if (ioctl(device, HMM_DMIRROR_READ, &cmd) || cmd.cpages != 1)
+			die("the device cannot read: %m");
+		faults += cmd.faults;
+	}
+	return faults;
+}
+
+static void used_by_device(int how)
 {
 	static uint64_t place[PAGES];
 	static struct iovec iov[PAGES];
-	uint64_t faults = 0, longest = 0, ns, pfn;
-	int ring = -1, round;
+	uint64_t elsewhere = 0, faults = 0, longest = 0, ns, pfn;
+	int device = open("/dev/hmm_dmirror0", O_RDWR), ring = -1, round;
 	char moved[200], *p;
 	size_t i;
 
+	if (device < 0)
+		die("no device that mirrors page tables: %m");
 	enter(how);
 	/* Where the task does not run */
 	bind_to(1);
@@ -124,6 +159,7 @@ static void device(int how)
 	madvise(p, DONOR, MADV_HUGEPAGE);
 	for (i = 0; i < PAGES; i++)
 		place[i] = pfn_of(iov[i].iov_base);
+	device_reads(device, iov);
 
 	busy(true);
 	for (round = 0; round < ROUNDS; round++) {
@@ -132,9 +168,10 @@ static void device(int how)
 			longest = ns;
 		write_file("/proc/sys/vm/compact_memory", "1");
 		settle(2);
+		faults += device_reads(device, iov);
 		for (i = 0; i < PAGES; i++) {
 			pfn = pfn_of(iov[i].iov_base);
-			faults += pfn != place[i];
+			elsewhere += pfn != place[i];
 			place[i] = pfn;
 		}
 	}
@@ -143,10 +180,12 @@ static void device(int how)
 		 "\"compact\": %lu, \"numa\": %lu, \"collapse\": %lu, \"usec\": %lu",
 		 pins_stat("moved_compact"), pins_stat("moved_numa"),
 		 pins_stat("moved_collapse"), pins_stat("moved_usec"));
-	record("\"how\": \"%s\", \"faults\": %lu, \"longest ns\": %lu, \"held off\": %lu, %s",
-	       hows[how], faults, longest, pins_stat("held_off"), moved);
-	note("%s: %lu pages found elsewhere, longest access %lu ns", hows[how], faults,
-	     longest);
+	record("\"how\": \"%s\", \"faults\": %lu, \"elsewhere\": %lu, \"longest ns\": %lu, "
+	       "\"held off\": %lu, %s", hows[how], faults, elsewhere, longest,
+	       pins_stat("held_off"), moved);
+	note("%s: %lu faults of the device, %lu pages elsewhere, longest access %lu ns",
+	     hows[how], faults, elsewhere, longest);
+	close(device);
 	if (ring >= 0)
 		close(ring);
 	munmap(p, DONOR);
@@ -200,7 +239,7 @@ int main(void)
 	guest_setup();
 	for (how = AS_IT_IS; how < NR_HOWS; how++)
 		if (how != NEEDED || pins_supported())
-			device(how);
+			used_by_device(how);
 	for (i = 0; i < ARRAY_SIZE(percents); i++) {
 		for (how = AS_IT_IS; how < NR_HOWS; how++) {
 			if (how != AS_IT_IS && (how != NEEDED || !pins_supported()))

@@ -21,15 +21,15 @@ def text(rows):
             continue
         patched = r["kernel"] == "pins"
         lines.append([
-            f"{names[r['kernel']]}, {r['how']}", str(r["faults"]),
+            f"{names[r['kernel']]}, {r['how']}", str(r["faults"]), str(r["elsewhere"]),
             *(str(r[key]) if patched else "-"
               for key in ("compact", "numa", "collapse", "usec", "held off")),
             f"{r['longest ns'] / 1e3:.0f}",
             judge(r["faults"], 0) if r["how"] == "needed" else ""])
     parts = ["16,384 pages all over a node where their task does not run, while compaction, "
-             "khugepaged and NUMA balancing are busy: how often a device that has looked a "
-             "page up finds it elsewhere\n\n" + table(
-                 ["memory", "pages found elsewhere", "by compaction", "NUMA", "khugepaged",
+             "khugepaged and NUMA balancing are busy: how often a device that mirrors page "
+             "tables has to fault, and pages found elsewhere\n\n" + table(
+                 ["memory", "faults", "elsewhere", "by compaction", "NUMA", "khugepaged",
                   "us", "held off", "longest access, us", "goal: 0"], lines)]
     lines = [[f"{r['percent']}%, {'scattered' if r['scattered'] else 'in one piece'}",
               f"{names[r['kernel']]}, {r['others']}", f"{r['hugetlb']} of {WANTED}",
