@@ -11,8 +11,8 @@
  *
  * - Background writeback goes on, and comes back to the inode, as it does for a page that
  *   is under writeback. If it has left some of a file for as long as pages may stay dirty
- *   (vm.dirty_expire_centisecs), it does as sync(). If writers have to wait because too
- *   much is dirty, nothing is left.
+ *   (vm.dirty_expire_centisecs), or if writers have to wait because too much is dirty,
+ *   nothing is left.
  * - fsync() first writes the rest, then waits, and comes again for what was left; sync()
  *   likewise. They wait no longer than vm.pins_drain_max_us in all, and not if that was in
  *   vain a moment ago. Then nothing is left.
@@ -70,10 +70,7 @@ static unsigned long left_now(void)
 	return (jiffies / msecs_to_jiffies(10 * clamp(unit, 1U, 360000U))) % 4;
 }
 
-/*
- * May background writeback leave pages of a mapping, again? For two units of four; in the
- * others, it waits.
- */
+/* May background writeback leave pages of a mapping, again? For two units of four. */
 static bool left_again(struct address_space *mapping)
 {
 	unsigned long flags = READ_ONCE(mapping->flags);
@@ -199,23 +196,23 @@ static bool may_wait(void *place)
 int __pins_do_writepages(struct address_space *mapping, struct writeback_control *wbc)
 {
 	struct bdi_writeback *wb = inode_to_wb_wbc(mapping->host, wbc);
-	bool background = wbc->range_cyclic || wbc->tagged_writepages, wait;
+	bool background = wbc->range_cyclic || wbc->tagged_writepages, leaves;
 	struct pins_leave leave = {};
 	int ret, err = 0;
 
-	wait = wbc->for_sync || (background && !left_again(mapping));
-	if ((wait ? may_wait(wb) : background && READ_ONCE(pins_drain_max_us)) &&
-	    !writers_wait(wb))
+	leaves = wbc->for_sync ? may_wait(wb) : background && left_again(mapping) &&
+						READ_ONCE(pins_drain_max_us);
+	if (leaves && !writers_wait(wb))
 		wbc->leave = &leave;
-	if (wait && wbc->leave)
+	if (wbc->for_sync && wbc->leave)
 		ret = write_and_wait(mapping, wbc, wb);
 	else
 		ret = do_writepages(mapping, wbc);
 	wbc->leave = NULL;
 	/* What it has waited for is written as it is. */
-	if (wait && leave.any)
+	if (wbc->for_sync && leave.any)
 		err = do_writepages(mapping, wbc);
-	left_note(mapping, leave.any && !wait);
+	left_note(mapping, leave.any && !wbc->for_sync);
 	return ret ?: err;
 }
 
