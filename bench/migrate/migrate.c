@@ -177,12 +177,11 @@ static void used_by_device(int how)
 	}
 	busy(false);
 	snprintf(moved, sizeof(moved),
-		 "\"compact\": %lu, \"numa\": %lu, \"collapse\": %lu, \"usec\": %lu",
+		 "\"compact\": %lu, \"numa\": %lu, \"collapse\": %lu, \"usec\": %lu, \"held off\": %lu",
 		 pins_stat("moved_compact"), pins_stat("moved_numa"),
-		 pins_stat("moved_collapse"), pins_stat("moved_usec"));
-	record("\"how\": \"%s\", \"faults\": %lu, \"elsewhere\": %lu, \"longest ns\": %lu, "
-	       "\"held off\": %lu, %s", hows[how], faults, elsewhere, longest,
-	       pins_stat("held_off"), moved);
+		 pins_stat("moved_collapse"), pins_stat("moved_usec"), pins_stat("held_off"));
+	record("\"how\": \"%s\", \"faults\": %lu, \"elsewhere\": %lu, \"longest ns\": %lu, %s",
+	       hows[how], faults, elsewhere, longest, moved);
 	note("%s: %lu faults of the device, %lu pages elsewhere, longest access %lu ns",
 	     hows[how], faults, elsewhere, longest);
 	close(device);
