@@ -490,7 +490,7 @@ static char *map_by_entries(void)
 	return p;
 }
 
-/* Is what begins at @p mapped as a whole? khugepaged only unmaps it. */
+/* Is what begins at @p mapped as a whole? khugepaged unmaps it; to touch it maps it so. */
 static bool mapped_whole(char *p)
 {
 	unsigned long at = 0, kb = 0, start, end;
